@@ -1,0 +1,70 @@
+//! Kernel ABI: what is written into pinned BPF maps.
+//!
+//! Integers and byte arrays only, padding explicit, sizes pinned at compile
+//! time, fields in network byte order suffixed `_be`. Zero is never a valid
+//! tag, so an all-zero map slot always means "unused".
+//!
+//! A change to any layout here is a change of [`ABI_VERSION`]: the loader
+//! compares it before it adopts pinned maps.
+
+mod counters;
+mod event;
+mod flow;
+mod instance;
+pub mod names;
+mod port;
+mod route;
+mod switch;
+
+pub use counters::{ROUTE_REASONS, Reason, RouteCounters};
+pub use event::{COMM_BYTES, Event, EventKind};
+pub use flow::{Flow, FlowKey, FragKey, Fragment};
+pub use instance::{INSTANCE_NAME_BYTES, InstanceRecord, Meta};
+pub use port::{FenceMode, Port, Side};
+pub use route::{
+    FILTER_WORDS, Filter, ReverseV4, ReverseV6, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6,
+    TargetKind, TargetV4, TargetV6,
+};
+pub use switch::{Cause, Control, HostSwitch, Position, Switch, flags};
+
+/// Version of every layout in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// A kernel ABI struct that may be copied to and from a map as plain bytes.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, has no padding and no pointer, and every bit
+/// pattern of it is valid.
+#[allow(unsafe_code)]
+pub unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain {
+    ($($type:ty: $size:literal),+ $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size);
+        // SAFETY: `repr(C)`, explicit padding, integers and byte arrays only;
+        // the size assertion above leaves no room for implicit padding.
+        #[allow(unsafe_code)]
+        unsafe impl Plain for $type {}
+    )+};
+}
+
+plain! {
+    Event: 80,
+    Flow: 16,
+    FlowKey: 40,
+    FragKey: 40,
+    Fragment: 16,
+    HostSwitch: 64,
+    InstanceRecord: 64,
+    Meta: 64,
+    Port: 32,
+    ReverseV4: 16,
+    ReverseV6: 32,
+    RouteCounters: 192,
+    RouteKeyV4: 8,
+    RouteKeyV6: 20,
+    RouteV4: 24,
+    RouteV6: 48,
+    Switch: 64,
+}

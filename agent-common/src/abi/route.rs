@@ -1,0 +1,156 @@
+//! Routes: service addresses and where their packets may go.
+
+/// Key of `gd_routes_v4` and `gd_reverse_v4`.
+///
+/// An address route has protocol and port zero; a port route has both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(4))]
+pub struct RouteKeyV4 {
+    pub addr_be: [u8; 4],
+    pub port_be: [u8; 2],
+    pub protocol: u8,
+    pub pad: u8,
+}
+
+/// Key of `gd_routes_v6` and `gd_reverse_v6`; see [`RouteKeyV4`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(4))]
+pub struct RouteKeyV6 {
+    pub addr_be: [u8; 16],
+    pub port_be: [u8; 2],
+    pub protocol: u8,
+    pub pad: u8,
+}
+
+/// What happens to a packet for one side of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TargetKind {
+    /// The side owns the service address itself: the packet goes on untouched.
+    Native = 1,
+    /// The destination is rewritten.
+    Translate = 2,
+}
+
+/// One side of a [`RouteV4`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct TargetV4 {
+    pub addr_be: [u8; 4],
+    /// Zero for an address route.
+    pub port_be: [u8; 2],
+    /// A [`TargetKind`] tag.
+    pub kind: u8,
+    pub pad: u8,
+}
+
+/// One side of a [`RouteV6`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct TargetV6 {
+    pub addr_be: [u8; 16],
+    /// Zero for an address route.
+    pub port_be: [u8; 2],
+    /// A [`TargetKind`] tag.
+    pub kind: u8,
+    pub pad: u8,
+}
+
+/// Value of `gd_routes_v4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct RouteV4 {
+    /// Slot in `gd_switches`.
+    pub switch: u32,
+    /// Slot in `gd_counters`.
+    pub counter: u32,
+    pub primary: TargetV4,
+    pub ghost: TargetV4,
+}
+
+/// Value of `gd_routes_v6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct RouteV6 {
+    /// Slot in `gd_switches`.
+    pub switch: u32,
+    /// Slot in `gd_counters`.
+    pub counter: u32,
+    pub primary: TargetV6,
+    pub ghost: TargetV6,
+}
+
+/// Value of `gd_reverse_v4`: keyed by the address (and port) of a side, gives
+/// the service address its packets are to come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct ReverseV4 {
+    pub switch: u32,
+    pub counter: u32,
+    pub service_be: [u8; 4],
+    /// Zero for an address route.
+    pub port_be: [u8; 2],
+    /// A [`super::Side`] tag: whose packets these are.
+    pub side: u8,
+    pub pad: u8,
+}
+
+/// Value of `gd_reverse_v6`; see [`ReverseV4`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct ReverseV6 {
+    pub switch: u32,
+    pub counter: u32,
+    pub service_be: [u8; 16],
+    /// Zero for an address route.
+    pub port_be: [u8; 2],
+    /// A [`super::Side`] tag: whose packets these are.
+    pub side: u8,
+    pub pad: [u8; 5],
+}
+
+/// 64-bit words in `gd_filter`: one million bits, so that 100,000 routes
+/// leave nine of ten foreign packets without a hash look-up.
+pub const FILTER_WORDS: u32 = 1 << 14;
+
+/// A position in `gd_filter`, the bitmap that tells most foreign packets
+/// apart before any hash look-up. A clear bit means "no route"; a set bit
+/// means "look".
+///
+/// Each address that a route table or a reverse table keys has its bit set
+/// before it is inserted; bits are cleared only by storing a whole new word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Filter {
+    pub word: u32,
+    pub mask: u64,
+}
+
+impl Filter {
+    #[inline(always)]
+    pub const fn v4(addr_be: [u8; 4]) -> Self {
+        Self::at(u32::from_ne_bytes(addr_be))
+    }
+
+    #[inline(always)]
+    pub const fn v6(addr_be: [u8; 16]) -> Self {
+        let a = addr_be;
+        let w0 = u32::from_ne_bytes([a[0], a[1], a[2], a[3]]);
+        let w1 = u32::from_ne_bytes([a[4], a[5], a[6], a[7]]);
+        let w2 = u32::from_ne_bytes([a[8], a[9], a[10], a[11]]);
+        let w3 = u32::from_ne_bytes([a[12], a[13], a[14], a[15]]);
+        // Sums with rotation: cheap, and no simple pattern of prefixes and
+        // interface ids cancels out.
+        Self::at(w0 ^ w1.rotate_left(7) ^ w2.rotate_left(15) ^ w3.rotate_left(23))
+    }
+
+    /// Fibonacci hashing (Knuth, TAOCP 6.4): the top bits of a product.
+    #[inline(always)]
+    const fn at(x: u32) -> Self {
+        let bits = FILTER_WORDS.trailing_zeros() + 6;
+        let index = x.wrapping_mul(0x9e37_79b1) >> (32 - bits);
+        Self {
+            word: index >> 6,
+            mask: 1 << (index & 63),
+        }
+    }
+}

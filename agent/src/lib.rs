@@ -1,0 +1,11 @@
+//! ghostd, the per-host agent, and ghostctl, its operator's tool.
+//!
+//! Rooms, and who may know whom (see ARCHITECTURE.md):
+//! `agent-common <- model <- pure files <- I/O files <- driver <- daemon <- main`.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod model;
+pub mod orchestrate;
+pub mod steer;

@@ -1,0 +1,16 @@
+//! Nouns: ids, units, what an operator wants and what is seen.
+//!
+//! Owns: types that cannot be wrong. Refuses: I/O, clocks, `Serialize`.
+
+mod ids;
+mod spec;
+mod view;
+
+pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
+pub use spec::{
+    Affinity, InstanceSpec, L4, PortSpec, Protocol, RouteSpec, Service, Target, UplinkMode,
+};
+pub use view::{
+    EventView, HostView, InstanceView, PortView, RouteView, Snapshot, SwitchView, UplinkView,
+    XdpMode,
+};

@@ -1,0 +1,7 @@
+//! Decides and drives: what operators and the kernel say becomes effects.
+//!
+//! Owns: the command vocabulary ([`command`]), the event log ([`event`]), the
+//! pure plan from wanted to real, and the one driver that carries plans out.
+
+pub mod command;
+pub mod event;
