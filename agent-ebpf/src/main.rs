@@ -1,14 +1,27 @@
+//! The kernel side: fetch, call `agent-common`, return.
+//!
+//! Owns: maps, helper calls, pointer checks that the verifier demands.
+//! Refuses: decisions: those are in `agent-common`, where they are tested.
 #![no_std]
 #![no_main]
+// Compare-and-swap (see `reboot::throw`) and `frame::address`. The compiler is pinned, and building
+// `core` for this target needs its unstable side anyway.
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features)]
+// The programs are made of raw pointers and helper calls; the verifier proves
+// each of them at load time.
 #![allow(unsafe_code)]
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+mod caller;
+mod frame;
+mod hop;
+mod maps;
+mod reboot;
+mod steer;
+mod tables;
 
-#[xdp(frags)]
-pub fn gd_steer(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
-}
-
+/// Never runs: an infinite loop is what the verifier refuses, so an object in
+/// which a panic can be reached does not load.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,1 +1,3 @@
 //! Stories over network namespaces.
+
+pub mod bpf;

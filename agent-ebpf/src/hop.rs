@@ -1,0 +1,185 @@
+//! Routing: `bpf_fib_lookup`, and a cache of its answers that lives for
+//! milliseconds.
+
+use core::ptr;
+
+use agent_common::{
+    abi::{EGRESS_SLOTS, HOP_SLOTS},
+    packet::{Addr, Ip, NextHop, Rewrite, Way},
+};
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_ktime_get_coarse_ns};
+
+use crate::{
+    maps::{EGRESS, HOPS},
+    tables::Maps,
+};
+
+/// How long an answer is used: a route or a neighbour that changes is followed
+/// within this time, whoever changed it. At ten packets within it, the look-up
+/// costs a tenth.
+const HOP_VALID_NS: u64 = 20_000_000;
+
+/// `struct bpf_fib_lookup` (include/uapi/linux/bpf.h), without its unions.
+#[repr(C)]
+struct FibParams {
+    family: u8,
+    l4_protocol: u8,
+    sport_be: u16,
+    dport_be: u16,
+    /// In: bytes from the network header on. Out: the path MTU.
+    tot_len: u16,
+    ifindex: u32,
+    /// IPv4: the TOS byte first. IPv6: flow information.
+    tos: [u8; 4],
+    src: [u32; 4],
+    dst: [u32; 4],
+    vlan: u32,
+    smac: [u8; 6],
+    dmac: [u8; 6],
+}
+
+const _: () = assert!(size_of::<FibParams>() == 64);
+
+// BPF_FIB_LKUP_RET_* (include/uapi/linux/bpf.h).
+const SUCCESS: i64 = 0;
+const BLACKHOLE: i64 = 1;
+const UNREACHABLE: i64 = 2;
+const PROHIBIT: i64 = 3;
+const NOT_FORWARDED: i64 = 4;
+const FORWARDING_DISABLED: i64 = 5;
+const NO_NEIGHBOUR: i64 = 7;
+const FRAGMENTATION_NEEDED: i64 = 8;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// What differs between families here.
+pub(crate) trait Family: Addr {
+    const AF: u8;
+    /// As `bpf_fib_lookup` takes it: an IPv4 address in the first word.
+    fn words(self) -> [u32; 4];
+}
+
+impl Family for agent_common::packet::V4 {
+    const AF: u8 = AF_INET;
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        [u32::from_ne_bytes(self.0), 0, 0, 0]
+    }
+}
+
+impl Family for agent_common::packet::V6 {
+    const AF: u8 = AF_INET6;
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        self.0
+    }
+}
+
+#[inline(always)]
+pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
+    // SAFETY: helper without arguments.
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    if let Some(hop) = HOPS.get_ptr_mut(slot(new)) {
+        // SAFETY: a per-CPU element, and XDP programs do not interrupt each
+        // other on a CPU: nobody writes while we read.
+        let hop = unsafe { &*hop };
+        if hop.valid_until_ns > now_ns
+            && hop.ingress == maps.ingress
+            && same(&hop.dst, new.dst.words())
+        {
+            return NextHop {
+                way: Way::Direct,
+                egress: hop.egress,
+                macs: hop.macs,
+                mtu: hop.mtu,
+            };
+        }
+    }
+    look_up(maps, ip, new)
+}
+
+#[inline(always)]
+fn slot<A: Family>(new: &Rewrite<A>) -> u32 {
+    new.dst.filter().word % HOP_SLOTS
+}
+
+#[inline(always)]
+fn same(a: &[u32; 4], b: [u32; 4]) -> bool {
+    a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3]
+}
+
+/// A function of its own: a BPF program has 512 bytes of stack.
+#[inline(never)]
+fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
+    let mut params = FibParams {
+        family: A::AF,
+        l4_protocol: ip.protocol,
+        sport_be: new.ports.src_raw,
+        dport_be: new.ports.dst_raw,
+        tot_len: ip.total_len,
+        ifindex: maps.ingress,
+        tos: if A::AF == AF_INET {
+            [ip.tos, 0, 0, 0]
+        } else {
+            [0; 4]
+        },
+        src: new.src.words(),
+        dst: new.dst.words(),
+        vlan: 0,
+        smac: [0; 6],
+        dmac: [0; 6],
+    };
+    // SAFETY: the struct has the kernel's layout and size.
+    let verdict = unsafe {
+        bpf_fib_lookup(
+            maps.ctx.cast(),
+            ptr::from_mut(&mut params).cast(),
+            size_of::<FibParams>() as i32,
+            0,
+        )
+    };
+    match verdict {
+        SUCCESS => {}
+        BLACKHOLE | UNREACHABLE | PROHIBIT => return NextHop::other(Way::Unreachable),
+        NOT_FORWARDED => return NextHop::other(Way::Local),
+        FORWARDING_DISABLED => return NextHop::other(Way::ForwardingOff),
+        NO_NEIGHBOUR => return NextHop::other(Way::Unresolved),
+        FRAGMENTATION_NEEDED => {
+            return NextHop {
+                mtu: u32::from(params.tot_len),
+                ..NextHop::other(Way::TooBig)
+            };
+        }
+        _ => return NextHop::other(Way::Up),
+    }
+    let egress = params.ifindex;
+    // Same interface: XDP_TX needs no redirect, so no entry either.
+    if egress != maps.ingress && EGRESS.get(egress % EGRESS_SLOTS).copied() != Some(egress) {
+        return NextHop::other(Way::Up);
+    }
+    let [d, s] = [params.dmac, params.smac];
+    let macs = [
+        u32::from_ne_bytes([d[0], d[1], d[2], d[3]]),
+        u32::from_ne_bytes([d[4], d[5], s[0], s[1]]),
+        u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
+    ];
+    let mtu = u32::from(params.tot_len);
+    if let Some(slot) = HOPS.get_ptr_mut(slot(new)) {
+        // SAFETY: as for the read in `next_hop`.
+        let hop = unsafe { &mut *slot };
+        hop.dst = new.dst.words();
+        hop.ingress = maps.ingress;
+        hop.egress = egress;
+        hop.mtu = mtu;
+        hop.macs = macs;
+        // SAFETY: helper without arguments.
+        hop.valid_until_ns = unsafe { bpf_ktime_get_coarse_ns() } + HOP_VALID_NS;
+    }
+    NextHop {
+        way: Way::Direct,
+        egress,
+        macs,
+        mtu,
+    }
+}

@@ -1,0 +1,239 @@
+//! The XDP programs.
+
+use agent_common::{
+    abi::{FenceMode, Side},
+    packet::{
+        Action, ActionKind, Addr, Answer, Kernel, Link, PortRule, QUOTE_MIN, V4, V6, may_speak,
+        muted_may_pass, steer, steer_error, write_too_big,
+    },
+};
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    helpers::generated::{
+        bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len,
+    },
+    macros::xdp,
+    programs::XdpContext,
+};
+
+use crate::{
+    frame::XdpFrame,
+    maps::PORTS,
+    tables::{Maps, host_generation, switch},
+};
+
+/// On an uplink: both translations.
+#[xdp(frags)]
+pub(crate) fn gd_steer(ctx: XdpContext) -> u32 {
+    run(ctx.ctx)
+}
+
+/// On an instance's port: the fence, then both translations.
+#[xdp(frags)]
+pub(crate) fn gd_port(ctx: XdpContext) -> u32 {
+    if fenced(ctx.ctx) {
+        return xdp_action::XDP_DROP;
+    }
+    run(ctx.ctx)
+}
+
+#[inline(always)]
+fn run(ctx: *mut xdp_md) -> u32 {
+    let Some(link) = Link::parse(&XdpFrame::new(ctx)) else {
+        return xdp_action::XDP_PASS;
+    };
+    if link.ethertype_raw == V4::ETHERTYPE_RAW {
+        return match gd_v4(ctx, link.l3 as u64) {
+            IS_ERROR => gd_error_v4(ctx, link.l3 as u64),
+            action => action,
+        };
+    }
+    if link.ethertype_raw == V6::ETHERTYPE_RAW {
+        return match gd_v6(ctx, link.l3 as u64) {
+            IS_ERROR => gd_error_v6(ctx, link.l3 as u64),
+            action => action,
+        };
+    }
+    xdp_action::XDP_PASS
+}
+
+/// Beside the actions of XDP: the frame is an ICMP error, see [`ActionKind::Error`].
+const IS_ERROR: u32 = 1 << 16;
+
+// One BPF function for each family and for its rare cases: each has a stack of
+// its own (512 bytes along a chain of calls), and a global one is verified once
+// and apart from its callers, so that paths do not multiply.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_v4(ctx: *mut xdp_md, l3: u64) -> u32 {
+    family::<V4, { V4::QUOTE_MAX }>(ctx, l3)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_v6(ctx: *mut xdp_md, l3: u64) -> u32 {
+    family::<V6, { V6::QUOTE_MAX }>(ctx, l3)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_error_v4(ctx: *mut xdp_md, l3: u64) -> u32 {
+    error::<V4>(ctx, l3)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_error_v6(ctx: *mut xdp_md, l3: u64) -> u32 {
+    error::<V6>(ctx, l3)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_answer_v4(ctx: *mut xdp_md, l3: u64, mtu: u32) -> u32 {
+    answer::<V4, { V4::QUOTE_MAX }>(ctx, l3, mtu)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_answer_v6(ctx: *mut xdp_md, l3: u64, mtu: u32) -> u32 {
+    answer::<V6, { V6::QUOTE_MAX }>(ctx, l3, mtu)
+}
+
+/// What [`Link`] can say of where the network header is.
+const L3_MAX: u64 = 22;
+
+#[inline(always)]
+fn family<A: Answer, const QUOTE_MAX: usize>(ctx: *mut xdp_md, l3: u64) -> u32
+where
+    Maps: Kernel<A>,
+{
+    if l3 > L3_MAX {
+        return xdp_action::XDP_PASS;
+    }
+    let maps = Maps::new(ctx);
+    let link = Link {
+        l3: l3 as usize,
+        ethertype_raw: A::ETHERTYPE_RAW,
+    };
+    let action = steer::<A, _, _>(&maps, &mut XdpFrame::new(ctx), link);
+    match action.kind {
+        ActionKind::Error => IS_ERROR,
+        ActionKind::TooBig if A::ETHERTYPE_RAW == V4::ETHERTYPE_RAW => {
+            gd_answer_v4(ctx, l3, action.value)
+        }
+        ActionKind::TooBig => gd_answer_v6(ctx, l3, action.value),
+        _ => carry_out(&maps, action),
+    }
+}
+
+#[inline(always)]
+fn error<A: Answer>(ctx: *mut xdp_md, l3: u64) -> u32
+where
+    Maps: Kernel<A>,
+{
+    if l3 > L3_MAX {
+        return xdp_action::XDP_PASS;
+    }
+    let maps = Maps::new(ctx);
+    let link = Link {
+        l3: l3 as usize,
+        ethertype_raw: A::ETHERTYPE_RAW,
+    };
+    let action = steer_error::<A, _, _>(&maps, &mut XdpFrame::new(ctx), link);
+    carry_out(&maps, action)
+}
+
+#[inline(always)]
+fn carry_out(maps: &Maps, action: Action) -> u32 {
+    match action.kind {
+        ActionKind::Send if action.value == maps.ingress => xdp_action::XDP_TX,
+        // SAFETY: helper with plain arguments.
+        ActionKind::Send => unsafe { bpf_redirect(action.value, 0) as u32 },
+        ActionKind::Drop => xdp_action::XDP_DROP,
+        // The last two are answered by the callers.
+        ActionKind::Pass | ActionKind::TooBig | ActionKind::Error => xdp_action::XDP_PASS,
+    }
+}
+
+/// Turns the frame into the answer to itself and sends it back. Quotes less
+/// where the linear part of the frame is short.
+#[inline(always)]
+fn answer<A: Answer, const QUOTE_MAX: usize>(ctx: *mut xdp_md, l3: u64, mtu: u32) -> u32 {
+    if l3 > L3_MAX {
+        return xdp_action::XDP_DROP;
+    }
+    let l3 = l3 as usize;
+    let much = XdpFrame::new(ctx).linear_bytes() >= l3 + QUOTE_MAX;
+    // SAFETY: the context is valid; all pointers into the frame are made anew after this.
+    if unsafe { bpf_xdp_adjust_head(ctx, -(A::PREFIX as i32)) } != 0 {
+        return xdp_action::XDP_DROP;
+    }
+    let mut frame = XdpFrame::new(ctx);
+    let (written, quote) = if much {
+        (
+            write_too_big::<A, _, QUOTE_MAX>(&mut frame, l3, mtu),
+            QUOTE_MAX,
+        )
+    } else {
+        (
+            write_too_big::<A, _, QUOTE_MIN>(&mut frame, l3, mtu),
+            QUOTE_MIN,
+        )
+    };
+    if written.is_none() {
+        return xdp_action::XDP_DROP;
+    }
+    // SAFETY: helpers on a valid context.
+    let whole = unsafe { bpf_xdp_get_buff_len(ctx) } as usize;
+    let cut = whole.saturating_sub(l3 + A::PREFIX + quote);
+    if unsafe { bpf_xdp_adjust_tail(ctx, -(cut as i32)) } != 0 {
+        return xdp_action::XDP_DROP;
+    }
+    xdp_action::XDP_TX
+}
+
+/// Whether the copy behind this port may not send this frame.
+#[inline(always)]
+fn fenced(ctx: *mut xdp_md) -> bool {
+    // SAFETY: the kernel passes a valid context.
+    let ingress = unsafe { (*ctx).ingress_ifindex };
+    let Some(port) = PORTS.get_ptr_mut(ingress) else {
+        return false;
+    };
+    // SAFETY: a live element; it is replaced whole by userspace, and the
+    // counter is the only field written here.
+    let port = unsafe { &mut *port };
+    let Some(fence) = FenceMode::from_tag(port.fence) else {
+        return false;
+    };
+    let Some(side) = Side::from_tag(port.side) else {
+        return false;
+    };
+    let Some(state) = switch(port.switch) else {
+        return false;
+    };
+    let rule = PortRule {
+        switch: port.switch,
+        side,
+        fence,
+        lease_ns: port.lease_ns,
+        term: port.term,
+    };
+    // SAFETY: helper without arguments. Not the coarse clock: a lease is a promise.
+    let now_ns = if rule.lease_ns != 0 {
+        unsafe { bpf_ktime_get_ns() }
+    } else {
+        0
+    };
+    let position = agent_common::packet::owner(&state, host_generation(), now_ns);
+    if may_speak(&rule, position, state.control.term, now_ns) {
+        return false;
+    }
+    if muted_may_pass(&XdpFrame::new(ctx), fence) {
+        return false;
+    }
+    port.fenced_packets += 1;
+    true
+}
