@@ -1,0 +1,81 @@
+//! Starting other programs, and one line of progress for each step.
+
+use std::{
+    ffi::OsStr,
+    io::Write as _,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Lines of a failed program's output that are shown.
+const TAIL_LINES: usize = 40;
+
+/// A step that was there already.
+pub(crate) fn ok(what: &str) {
+    eprintln!("   ok   {what}");
+}
+
+/// A step that is carried out now; says how long it took, or that it failed.
+pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("  ...   {what}");
+    let start = Instant::now();
+    let result = work();
+    let mark = if result.is_ok() { " done" } else { " FAIL" };
+    eprintln!(" {mark}   {what} ({:.1} s)", start.elapsed().as_secs_f64());
+    result
+}
+
+/// Runs a program that may speak to the terminal.
+pub(crate) fn loud(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a program that is heard only if it fails.
+pub(crate) fn quiet(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
+    let tail = lines
+        .get(lines.len().saturating_sub(TAIL_LINES)..)
+        .unwrap_or_default();
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{}", tail.join("\n"));
+    bail!("`{}` failed: {}", line(command), output.status);
+}
+
+/// Whether a program is there and answers this argument.
+pub(crate) fn answers(program: impl AsRef<OsStr>, argument: &str) -> Option<String> {
+    let output = Command::new(program)
+        .arg(argument)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as a person would type it, without its environment.
+pub(crate) fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
