@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::Write as _,
+    os::unix::process::CommandExt as _,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -78,4 +79,10 @@ pub(crate) fn line(command: &Command) -> String {
         .map(|word| word.to_string_lossy().into_owned())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Becomes another program. Comes back only with an error.
+pub(crate) fn replace(mut command: Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", line(&command)))
 }

@@ -39,6 +39,11 @@ impl Workspace {
         &self.root
     }
 
+    /// Where cargo puts what it builds for this machine.
+    pub(crate) fn target(&self) -> PathBuf {
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from)
+    }
+
     /// Tools shared by all checkouts of this user.
     pub(crate) fn tools(&self) -> &Path {
         &self.tools
@@ -55,6 +60,8 @@ impl Workspace {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
         command.current_dir(&self.root);
+        // With it, what is built would be in another folder than `target()`.
+        command.env_remove("CARGO_BUILD_TARGET");
         // These describe xtask, not what the nested cargo builds.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
