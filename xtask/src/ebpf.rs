@@ -8,7 +8,7 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use object::{Object as _, ObjectSection as _};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolScope};
 
 use crate::{
     run,
@@ -23,6 +23,15 @@ const CPU: &str = "v3";
 
 /// Without these `bpftool` shows neither names nor source lines.
 const SECTIONS_NEEDED: [&str; 3] = [".BTF", ".BTF.ext", "license"];
+
+/// Every program and map begins with this, so that an operator finds ours.
+const PREFIX: &str = "gd_";
+
+/// The kernel cuts longer names.
+const NAME_BYTES_MAX: usize = 15;
+
+/// Sections whose symbols are neither programs nor maps.
+const SECTIONS_UNNAMED: [&str; 5] = [".text", ".data", ".rodata", ".bss", "license"];
 
 /// Sets up what is needed and builds.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
@@ -94,10 +103,39 @@ fn check(bytes: &[u8]) -> Result<()> {
     for name in SECTIONS_NEEDED {
         let section = file.section_by_name(name);
         ensure!(
-            section.is_some_and(|s| s.size() > 0),
+            section.is_some_and(|section| section.size() > 0),
             "the object has no section {name}"
         );
     }
+    let outside = file
+        .symbols()
+        .filter(|symbol| symbol.scope() != SymbolScope::Compilation);
+    for symbol in outside {
+        let Some(section) = symbol.section_index() else {
+            continue;
+        };
+        let section = file.section_by_index(section)?;
+        let section = section.name().context("a section's name is not text")?;
+        if !SECTIONS_UNNAMED
+            .iter()
+            .any(|unnamed| section.starts_with(unnamed))
+        {
+            check_name(symbol.name().context("a symbol's name is not text")?)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<()> {
+    ensure!(
+        name.starts_with(PREFIX),
+        "`{name}` is a program or map whose name does not begin with {PREFIX}"
+    );
+    ensure!(
+        name.len() <= NAME_BYTES_MAX,
+        "`{name}` has {} bytes, but the kernel shows only {NAME_BYTES_MAX}",
+        name.len()
+    );
     Ok(())
 }
 
@@ -115,4 +153,41 @@ fn publish(bytes: &[u8], to: &Path) -> Result<()> {
     fs::rename(&partial, to).with_context(|| format!("renaming to {shown}"))?;
     run::ok(&format!("{shown} ({} bytes)", bytes.len()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check, check_name, publish};
+
+    #[test]
+    fn names_are_short_and_ours() {
+        assert!(check_name("gd_steer").is_ok());
+        assert!(check_name("gd_twelve_bytes").is_ok());
+        assert!(check_name("gd_thirteen_byte").is_err());
+        assert!(check_name("steer").is_err());
+    }
+
+    #[test]
+    fn an_object_without_btf_is_refused() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let error = check(&own).unwrap_err().to_string();
+        assert_eq!(error, "the object has no section .BTF");
+        assert!(check(b"text").is_err());
+    }
+
+    #[test]
+    fn an_unchanged_object_is_not_touched() {
+        let dir = std::env::temp_dir().join(format!("ghostd-xtask-{}", std::process::id()));
+        let to = dir.join("deep/object.o");
+        publish(b"one", &to).unwrap();
+        let first = std::fs::metadata(&to).unwrap();
+        publish(b"one", &to).unwrap();
+        let second = std::fs::metadata(&to).unwrap();
+        publish(b"two", &to).unwrap();
+        let third = std::fs::read(&to).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let inode = |meta: &std::fs::Metadata| std::os::unix::fs::MetadataExt::ino(meta);
+        assert_eq!(inode(&first), inode(&second));
+        assert_eq!(third, b"two");
+    }
 }

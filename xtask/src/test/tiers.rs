@@ -231,7 +231,9 @@ fn has_advisories() -> bool {
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    // Each database is a folder; a lock file alone is left by a fetch that failed.
+    let is_database = |entry: fs::DirEntry| entry.path().is_dir();
     let is_filled =
-        |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+        |dir: &Path| fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(is_database));
     home.is_some_and(|home| is_filled(&home.join("advisory-dbs")))
 }

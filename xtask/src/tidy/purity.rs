@@ -9,10 +9,19 @@ use super::{
 /// Pure folders (with `/` at the end) and files.
 const PURE: &[&str] = &[
     "agent-common/src/",
-    "agent/src/model/",
-    "agent/src/orchestrate/plan/",
     "agent/src/cli/render/",
+    "agent/src/control/access.rs",
     "agent/src/control/dto/",
+    "agent/src/control/findings.rs",
+    "agent/src/model/",
+    "agent/src/orchestrate/agenda.rs",
+    "agent/src/orchestrate/drain.rs",
+    "agent/src/orchestrate/motion.rs",
+    "agent/src/orchestrate/plan/",
+    "agent/src/steer/btf.rs",
+    "agent/src/steer/decode.rs",
+    "agent/src/steer/netlink/wire.rs",
+    "tests/src/demo/judgement.rs",
 ];
 
 /// A file that may name one thing that pure files may not, and why.
