@@ -8,13 +8,10 @@ use std::collections::BTreeSet;
 use super::{
     Breach,
     tree::{Tree, is_test_module},
-    workspace::manifests,
+    workspace::{dependencies, manifests},
 };
 
 const PAGE: &str = "ARCHITECTURE.md";
-
-/// Tables of a manifest that hold dependencies.
-const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
 pub(super) fn folders_are_named(tree: &Tree) -> Vec<Breach> {
     let page = page(tree);
@@ -117,25 +114,6 @@ fn reasons(page: &str) -> Vec<(&str, usize)> {
 
 fn crate_name(manifest: &toml::Table) -> Option<String> {
     Some(manifest.get("package")?.get("name")?.as_str()?.to_owned())
-}
-
-fn dependencies(manifest: &toml::Table) -> Vec<String> {
-    let targets = manifest.get("target").and_then(toml::Value::as_table);
-    let of_targets = targets
-        .into_iter()
-        .flat_map(toml::Table::values)
-        .filter_map(toml::Value::as_table);
-    let tables = std::iter::once(manifest).chain(of_targets);
-    let names = |table: &toml::Table| {
-        let found = TABLES
-            .iter()
-            .filter_map(|name| table.get(*name)?.as_table());
-        found
-            .flat_map(toml::Table::keys)
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    tables.flat_map(names).collect()
 }
 
 #[cfg(test)]

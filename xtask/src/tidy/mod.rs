@@ -46,7 +46,7 @@ impl fmt::Display for Breach {
 
 type Rule = fn(&Tree) -> Vec<Breach>;
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     architecture::folders_are_named,
     architecture::named_folders_exist,
     architecture::dependencies_have_reasons,
@@ -58,6 +58,7 @@ const RULES: [Rule; 13] = [
     text::nothing_is_unfinished,
     text::no_machine_paths,
     text::no_compiled_objects,
+    workspace::dependencies_are_used,
     workspace::lints_are_inherited,
     workspace::pages_exist,
 ];

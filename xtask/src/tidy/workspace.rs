@@ -10,6 +10,9 @@ const PAGES: [&str; 5] = [
     "deny.toml",
 ];
 
+/// Tables of a manifest that hold dependencies.
+const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
+
 /// Manifests of the crates, with their folders.
 pub(super) fn manifests(tree: &Tree) -> impl Iterator<Item = (&str, toml::Table)> {
     let is_manifest = |path: &str| path.ends_with("/Cargo.toml");
@@ -38,6 +41,51 @@ pub(super) fn lints_are_inherited(tree: &Tree) -> Vec<Breach> {
         .collect()
 }
 
+/// What a crate asks for and never names only costs build time.
+pub(super) fn dependencies_are_used(tree: &Tree) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for (file, manifest) in manifests(tree) {
+        let folder = file.trim_end_matches("Cargo.toml");
+        let sources: Vec<&str> = tree
+            .rust()
+            .filter(|(path, _)| path.starts_with(folder))
+            .map(|(_, text)| text)
+            .collect();
+        for name in dependencies(&manifest) {
+            let path = format!("{}::", name.replace('-', "_"));
+            if !sources.iter().any(|text| text.contains(&path)) {
+                breaches.push(Breach {
+                    file: file.to_owned(),
+                    line: 0,
+                    wrong: format!("no source of the crate names its dependency `{name}`"),
+                    mend: "take it out of the manifest",
+                });
+            }
+        }
+    }
+    breaches
+}
+
+/// Names of all dependencies of a manifest.
+pub(super) fn dependencies(manifest: &toml::Table) -> Vec<String> {
+    let targets = manifest.get("target").and_then(toml::Value::as_table);
+    let of_targets = targets
+        .into_iter()
+        .flat_map(toml::Table::values)
+        .filter_map(toml::Value::as_table);
+    let tables = std::iter::once(manifest).chain(of_targets);
+    let names = |table: &toml::Table| {
+        let found = TABLES
+            .iter()
+            .filter_map(|name| table.get(*name)?.as_table());
+        found
+            .flat_map(toml::Table::keys)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    tables.flat_map(names).collect()
+}
+
 pub(super) fn pages_exist(tree: &Tree) -> Vec<Breach> {
     let missing = PAGES.iter().filter(|page| !tree.has(page));
     let breach = |page: &&str| Breach {
@@ -51,7 +99,7 @@ pub(super) fn pages_exist(tree: &Tree) -> Vec<Breach> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGES, lints_are_inherited, pages_exist};
+    use super::{PAGES, dependencies_are_used, lints_are_inherited, pages_exist};
     use crate::tidy::tree::Tree;
 
     #[test]
@@ -69,6 +117,22 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn a_dependency_that_is_not_named_is_found() {
+        let manifest = "[dependencies]\nfutures-util = \"1\"\n[dev-dependencies]\nrand = \"1\"\n";
+        let source = "use futures_util::Stream;";
+        let tree = |test| {
+            Tree::of(&[
+                ("a/Cargo.toml", manifest),
+                ("a/src/lib.rs", source),
+                ("a/tests/x.rs", test),
+                ("b/src/lib.rs", "use rand::Rng;"),
+            ])
+        };
+        assert_eq!(dependencies_are_used(&tree("rand::random();")), []);
+        assert_eq!(dependencies_are_used(&tree("")).len(), 1);
     }
 
     #[test]
