@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     io::Write as _,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -74,9 +75,11 @@ pub(crate) fn answers(program: impl AsRef<OsStr>, argument: &str) -> Option<Stri
 
 /// The command as a person would type it, without its environment.
 pub(crate) fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = Path::new(command.get_program());
+    let words = std::iter::once(program.file_name().unwrap_or(program.as_os_str()));
+    let words = words.chain(command.get_args());
     words
-        .map(|word| word.to_string_lossy().into_owned())
+        .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()
         .join(" ")
 }
