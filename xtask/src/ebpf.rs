@@ -33,8 +33,8 @@ const NAME_BYTES_MAX: usize = 15;
 /// Sections whose symbols are neither programs nor maps.
 const SECTIONS_UNNAMED: [&str; 5] = [".text", ".data", ".rodata", ".bss", "license"];
 
-/// Sets up what is needed and builds.
-pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+/// Sets up what is needed and builds. Gives the tools, for lints of the same code.
+pub(crate) fn build(workspace: &Workspace) -> Result<BpfTools> {
     let tools = setup::for_building(workspace)?;
     run::step("building the BPF object", || compile(workspace, &tools))?;
     let built = workspace
@@ -50,7 +50,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     )?;
     let bytes = fs::read(&stripped).with_context(|| format!("reading {}", stripped.display()))?;
     check(&bytes).with_context(|| format!("checking {}", stripped.display()))?;
-    publish(&bytes, &workspace.bpf_object())
+    publish(&bytes, &workspace.bpf_object())?;
+    Ok(tools)
 }
 
 /// Flags for all that is compiled for BPF, as cargo wants them: one per line of 0x1f.

@@ -73,7 +73,9 @@ fn run(task: &Task) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match task {
         Task::Setup => setup::everything(&workspace)?,
-        Task::BuildEbpf => ebpf::build(&workspace)?,
+        Task::BuildEbpf => {
+            ebpf::build(&workspace)?;
+        }
         Task::Demo { arguments } => start(&workspace, Profile::Dev, "demo", arguments)?,
         Task::Test(arguments) => return test::run(&workspace, arguments),
         Task::Bench { name, arguments } => {

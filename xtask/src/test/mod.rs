@@ -34,13 +34,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     if tiers.iter().any(|tier| tier.needs_machine()) {
         setup::for_running()?;
     }
-    if tiers.iter().any(|tier| tier.needs_object()) {
-        ebpf::build(workspace)?;
-    }
+    let bpf = if tiers.iter().any(|tier| tier.needs_object()) {
+        Some(ebpf::build(workspace)?)
+    } else {
+        None
+    };
     std::fs::create_dir_all(workspace.target())?;
     let skips = SkipFile::new(workspace.target().join("skips"))?;
     let runner = Runner {
         workspace,
+        bpf,
         filter: &arguments.filter,
         skips,
     };

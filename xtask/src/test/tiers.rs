@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     binaries::{Binaries, Profile},
-    ebpf, run, setup, tidy,
+    ebpf, run,
+    setup::BpfTools,
+    tidy,
     workspace::Workspace,
 };
 
@@ -79,6 +81,8 @@ impl Tier {
 
 pub(crate) struct Runner<'a> {
     pub(crate) workspace: &'a Workspace,
+    /// There for each tier that needs the object.
+    pub(crate) bpf: Option<BpfTools>,
     pub(crate) filter: &'a [String],
     pub(crate) skips: SkipFile,
 }
@@ -127,8 +131,8 @@ impl Runner<'_> {
             "cargo clippy",
             host.args(["--all-targets", "--", "-Dwarnings"]),
         )?;
-        let tools = setup::for_building(self.workspace)?;
-        let mut bpf = ebpf::cargo(self.workspace, &tools, "clippy");
+        let tools = self.bpf.as_ref().context("the BPF object was not built")?;
+        let mut bpf = ebpf::cargo(self.workspace, tools, "clippy");
         outcome.add(check(
             "cargo clippy (BPF)",
             bpf.args(["--quiet", "--", "-Dwarnings"]),
