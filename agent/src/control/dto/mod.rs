@@ -1,0 +1,20 @@
+//! The API's words: what travels as JSON, and how it is made of model types.
+//!
+//! Owns: every body of the API. `ghostctl -o json` prints the same types, and
+//! makes them itself from the pins when no daemon answers.
+//!
+//! Refuses: I/O, clocks, decisions. Field names are stable; units come last.
+
+mod event;
+mod problem;
+mod route;
+mod state;
+
+pub use event::{CallerDto, DrainEndDto, EventDto, EventLine, RebootDto, TriggerDto, WhatDto};
+pub use problem::{Kind, Problem};
+pub use route::{CountersDto, ProtocolDto, RouteDto, RoutesDto, ServiceDto, TargetDto, TrafficDto};
+pub use state::{
+    CauseDto, FenceDto, FindingDto, HealthDto, HostDto, HostSwitchDto, InstanceDto, OutcomeDto,
+    PortDto, PositionDto, Severity, SideDto, Source, StatusDto, SwitchDto, SwitchesDto, UplinkDto,
+    XdpModeDto, switches, whole_ms,
+};
