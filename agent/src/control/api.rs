@@ -200,7 +200,7 @@ fn confused() -> Problem {
 
 /// Whether the daemon answers, and how busy it is.
 #[utoipa::path(get, path = "/v1/health", responses(
-    (status = 200, body = HealthDto),
+    (status = 200, description = "The daemon answers", body = HealthDto),
     Common, Stopping,
 ))]
 pub(super) async fn health(State(context): State<Context>) -> Result<Json<HealthDto>, Problem> {
@@ -217,7 +217,7 @@ pub(super) async fn health(State(context): State<Context>) -> Result<Json<Health
 
 /// Host, uplinks, instances, and what is degraded.
 #[utoipa::path(get, path = "/v1/status", responses(
-    (status = 200, body = StatusDto),
+    (status = 200, description = "What the kernel holds now", body = StatusDto),
     Common, FromDriver,
 ))]
 pub(super) async fn status(
@@ -231,7 +231,7 @@ pub(super) async fn status(
 
 /// Routes with their counters.
 #[utoipa::path(get, path = "/v1/routes", params(RoutesQuery), responses(
-    (status = 200, body = RoutesDto),
+    (status = 200, description = "Routes, by instance", body = RoutesDto),
     Common, FromDriver, Missing,
 ))]
 pub(super) async fn routes(
@@ -251,7 +251,7 @@ pub(super) async fn routes(
 
 /// All switches.
 #[utoipa::path(get, path = "/v1/switches", responses(
-    (status = 200, body = SwitchesDto),
+    (status = 200, description = "All switches and the host switch", body = SwitchesDto),
     Common, FromDriver,
 ))]
 pub(super) async fn all_switches(
@@ -266,7 +266,7 @@ pub(super) async fn all_switches(
 #[utoipa::path(get, path = "/v1/switches/{instance}",
     params(("instance" = String, Path, description = "Name of the instance")),
     responses(
-        (status = 200, body = SwitchDto),
+        (status = 200, description = "The switch", body = SwitchDto),
     Common, FromDriver, Missing,
 ))]
 pub(super) async fn one_switch(
@@ -293,7 +293,7 @@ fn find(seen: &Snapshot, name: &InstanceName) -> Result<SwitchDto, Problem> {
         ("action" = SwitchAction, Path),
     ),
     responses(
-        (status = 200, body = OutcomeDto),
+        (status = 200, description = "Carried out, or so already", body = OutcomeDto),
     Common, FromDriver, Missing, NotTracked,
 ))]
 pub(super) async fn move_switch(
@@ -316,7 +316,7 @@ pub(super) async fn move_switch(
 /// Move all armed instances to their ghosts, or every instance back.
 #[utoipa::path(post, path = "/v1/host-switch/{action}", params(("action" = HostAction, Path)),
     responses(
-        (status = 200, body = OutcomeDto),
+        (status = 200, description = "Carried out, or so already", body = OutcomeDto),
     Common, FromDriver, Missing,
 ))]
 pub(super) async fn move_host_switch(
@@ -333,7 +333,7 @@ pub(super) async fn move_host_switch(
 
 /// Read the configuration file again. If it is wrong the old one stays.
 #[utoipa::path(post, path = "/v1/reload", responses(
-    (status = 200, body = OutcomeDto),
+    (status = 200, description = "Carried out, or so already", body = OutcomeDto),
     Common, FromDriver, Refused,
 ))]
 pub(super) async fn reload(
@@ -345,7 +345,7 @@ pub(super) async fn reload(
 
 /// Events, one JSON object a line.
 #[utoipa::path(get, path = "/v1/events", params(EventsQuery), responses(
-    (status = 200, body = EventLine, content_type = "application/x-ndjson"),
+    (status = 200, description = "Kept events, oldest first, then new ones if followed", body = EventLine, content_type = "application/x-ndjson"),
     Common,
 ))]
 pub(super) async fn event_stream(

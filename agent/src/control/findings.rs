@@ -64,11 +64,11 @@ fn uplink(uplink: &UplinkView) -> Option<FindingDto> {
             Severity::Info,
             "generic_mode",
             format!(
-                "{} is attached in generic mode: each packet gets a socket buffer first, which costs several times what native mode does",
+                "{} is attached in generic mode, where each packet gets a socket buffer first: several times the cost of native mode. Often a large MTU or LRO keeps a driver from it",
                 uplink.interface
             ),
             Some(format!(
-                "`ethtool -i {0}` names the driver; where it knows XDP, large MTU, LRO or too many queues are the usual obstacles: `ip link set {0} mtu 1500`, `ethtool -K {0} lro off`, `ethtool -l {0}`; then `systemctl restart ghostd`",
+                "ethtool -i {0}; ip link set {0} mtu 1500; ethtool -K {0} lro off; systemctl restart ghostd",
                 uplink.interface
             )),
         )),
@@ -97,16 +97,22 @@ fn at_ghost(instance: &InstanceView) -> Option<FindingDto> {
         return None;
     }
     let long = switch.moved_ago.is_none_or(|ago| ago >= GHOST_LONG);
-    let (severity, code, since) = if long {
-        (Severity::Warning, "ghost_for_long", " for long")
+    let (severity, code) = if long {
+        (Severity::Warning, "ghost_for_long")
     } else {
-        (Severity::Info, "at_ghost", "")
+        (Severity::Info, "at_ghost")
     };
+    let since = switch
+        .moved_ago
+        .map_or(String::new(), |ago| match ago.as_secs() {
+            s @ 0..120 => format!(" for {s} s"),
+            s => format!(" for {} min", s / 60),
+        });
     let verb = if switch.tracked { "drain" } else { "restore" };
     Some(FindingDto::new(
         severity,
         code,
-        format!("instance {} has been at its ghost{since}", instance.name),
+        format!("instance {} is at its ghost{since}", instance.name),
         Some(format!("ghostctl switch {verb} {}", instance.name)),
     ))
 }

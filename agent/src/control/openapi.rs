@@ -94,7 +94,7 @@ pub fn document() -> Result<String, serde_json::Error> {
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", responses(
-    (status = 200, content_type = "application/json", body = Object),
+    (status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object),
     Common,
 ))]
 pub(super) async fn page() -> Response {
