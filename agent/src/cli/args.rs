@@ -122,8 +122,8 @@ pub enum Switch {
 }
 
 #[derive(Debug, Group)]
+#[group(required = true, multiple = false)]
 pub struct Whose {
-    #[arg(required_unless_present = "host", conflicts_with = "host")]
     pub instance: Option<InstanceName>,
     /// The host switch: all armed instances
     #[arg(long)]

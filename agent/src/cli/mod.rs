@@ -19,6 +19,7 @@ pub mod facts;
 mod generate;
 pub mod look;
 mod offline;
+mod probe;
 pub mod render;
 mod run;
 mod switch;

@@ -15,10 +15,10 @@ use super::{
     client::Client,
     doctor,
     error::{CliError, Exit},
-    facts::{self, Facts, Families},
+    facts::{Facts, Families},
     generate,
     look::Look,
-    offline, render, switch,
+    offline, probe, render, switch,
 };
 use crate::control::dto::{EventLine, FindingDto, OutcomeDto, RoutesDto, Severity, StatusDto};
 
@@ -213,7 +213,7 @@ async fn diagnose(client: &Client, pins: &Path, screen: &Screen) -> Result<Exit,
 
 async fn gather(client: &Client, pins: &Path) -> Result<Facts, CliError> {
     let root = Path::new("/");
-    let mut facts = facts::of_kernel(root);
+    let mut facts = probe::of_kernel(root);
     facts.pinned = !offline::pins(pins)?.is_empty();
     match client.get::<StatusDto>("/v1/status").await {
         Ok(status) => {
@@ -233,10 +233,10 @@ async fn gather(client: &Client, pins: &Path) -> Result<Facts, CliError> {
         let names = doctor::interfaces(status);
         let interfaces = names
             .iter()
-            .map(|name| facts::of_interface(root, name, families));
+            .map(|name| probe::of_interface(root, name, families));
         facts.interfaces = interfaces.collect();
     }
     // Without the right to ask, this is a fact that is not there.
-    facts.foreign_xdp = facts::foreign_xdp().await.unwrap_or_default();
+    facts.foreign_xdp = probe::foreign_xdp().await.unwrap_or_default();
     Ok(facts)
 }

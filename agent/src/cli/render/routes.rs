@@ -71,7 +71,7 @@ fn wide(routes: &[RouteDto], look: Look) -> String {
             right(count(traffic.primary_packets)),
             right(count(traffic.ghost_packets)),
             right(count(traffic.reverse_packets)),
-            not_fast(reasons.join(",")),
+            not_fast(&reasons.join(",")),
         ]);
     }
     look::lines(&table)
@@ -135,10 +135,10 @@ fn reasons(route: &RouteDto) -> impl Iterator<Item = (String, String)> {
     seen(route).map(|(reason, n)| (printable(reason), count(n)))
 }
 
-fn not_fast(text: String) -> Cell {
+fn not_fast(text: &str) -> Cell {
     if text.is_empty() {
         Cell::new("-")
     } else {
-        toned(Tone::Notice, &text)
+        toned(Tone::Notice, text)
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::control::{access::Group, dto::Problem};
+use crate::control::{access::Group, dto::Problem, server::GUESTS_MAX};
 
 const NOBODY: u32 = 65_534;
 
@@ -169,4 +169,38 @@ async fn what_is_not_a_socket_is_left_alone() {
     let error = bind(&folder.socket(), &Access::private(0)).unwrap_err();
     assert!(matches!(error, ControlError::NotASocket(_)));
     assert_eq!(std::fs::read(folder.socket()).unwrap(), b"precious");
+}
+
+/// Followers of a reader, held open.
+async fn readers_follow(socket: &Path, count: usize) -> Vec<net::UnixStream> {
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let socket = socket.to_owned();
+    let thread = std::thread::spawn(move || {
+        become_plain(NOBODY, &[60_002]);
+        let one = |_| {
+            let mut stream = net::UnixStream::connect(&socket).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let head = b"GET /v1/events?follow=true HTTP/1.1\r\nhost: g\r\n\r\n";
+            // The server may have closed already; the read tells.
+            let _ = stream.write_all(head);
+            let mut first = [0; 12];
+            let _ = stream.read_exact(&mut first);
+            (stream, first)
+        };
+        let all = (0..count).map(one);
+        let served = all.filter(|(_, first)| first == b"HTTP/1.1 200");
+        served.map(|(stream, _)| stream).collect()
+    });
+    let joined = tokio::task::spawn_blocking(|| thread.join().unwrap());
+    joined.await.unwrap()
+}
+
+#[tokio::test]
+async fn readers_cannot_take_the_places_of_operators() {
+    let server = Server::start(shared(), driver());
+    let socket = server.socket();
+    let held = readers_follow(&socket, GUESTS_MAX + 5).await;
+    assert_eq!(held.len(), GUESTS_MAX);
+    let operator = send(&socket, "GET", "/v1/health", "").await;
+    assert_eq!(operator.status, StatusCode::OK);
 }
