@@ -226,7 +226,7 @@ fn foreign(seen: &super::facts::ForeignXdp, ours: &[InterfaceFacts]) -> FindingD
             seen.program_id
         ),
         Some(format!(
-            "bpftool net detach xdp dev {interface}, if nobody needs it, and then systemctl restart ghostd"
+            "bpftool net detach xdp dev {interface}, if nobody needs it, or `replace_foreign = true` for the interface in the configuration; then systemctl restart ghostd"
         )),
     )
 }

@@ -5,16 +5,17 @@
 //!
 //! Refuses: I/O, clocks, decisions. Field names are stable; units come last.
 
+mod answer;
 mod event;
 mod problem;
 mod route;
 mod state;
 
+pub use answer::{FindingDto, HealthDto, OutcomeDto, Severity};
 pub use event::{CallerDto, DrainEndDto, EventDto, EventLine, RebootDto, TriggerDto, WhatDto};
 pub use problem::{Kind, Problem};
 pub use route::{CountersDto, ProtocolDto, RouteDto, RoutesDto, ServiceDto, TargetDto, TrafficDto};
 pub use state::{
-    CauseDto, FenceDto, FindingDto, HealthDto, HostDto, HostSwitchDto, InstanceDto, OutcomeDto,
-    PortDto, PositionDto, Severity, SideDto, Source, StatusDto, SwitchDto, SwitchesDto, UplinkDto,
-    XdpModeDto, switches, whole_ms,
+    CauseDto, FenceDto, HostDto, HostSwitchDto, InstanceDto, PortDto, PositionDto, SideDto, Source,
+    StatusDto, SwitchDto, SwitchesDto, UplinkDto, XdpModeDto, switches, whole_ms,
 };
