@@ -3,16 +3,17 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
 
+use super::ANSWER_LIMIT;
 use crate::{
-    clock::{Late, wait_for},
+    clock::{Late, now_ns, wait_for},
     machine::Side,
 };
 
@@ -76,6 +77,27 @@ impl Record {
         number
     }
 
+    /// Whether a receiver may end: all is answered, or has had its time.
+    pub(super) fn settled(&self, stop: &Stop, since: &mut Option<Instant>) -> bool {
+        if !stop.asked() {
+            return false;
+        }
+        let since = *since.get_or_insert_with(Instant::now);
+        let waiting = || self.lock().iter().any(|e| e.outcome == Outcome::Waiting);
+        stop.at_once() || since.elapsed() > ANSWER_LIMIT || !waiting()
+    }
+
+    /// Packets may be lost: what is still open now is.
+    pub(super) fn give_up(&self) {
+        let at_ns = now_ns();
+        for exchange in self.lock().iter_mut() {
+            if exchange.outcome == Outcome::Waiting {
+                let why = "no answer".to_owned();
+                exchange.outcome = Outcome::Failed { at_ns, why };
+            }
+        }
+    }
+
     /// Writes down what came of a request. The first word stands.
     pub(super) fn close(&self, number: u64, outcome: Outcome) {
         let mut exchanges = self.lock();
@@ -90,15 +112,23 @@ impl Record {
 
 /// Tells a client's threads to stop.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub(super) struct Stop(Arc<AtomicU8>);
+
+const ASKED: u8 = 1;
+const AT_ONCE: u8 = 2;
 
 impl Stop {
     pub(super) fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) >= ASKED
     }
 
-    fn ask(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Nobody will read the record: answers under way do not matter.
+    pub(super) fn at_once(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= AT_ONCE
+    }
+
+    fn ask(&self, how: u8) {
+        self.0.fetch_max(how, Ordering::Relaxed);
     }
 }
 
@@ -157,12 +187,12 @@ impl Client {
 
     /// Stops sending, waits for what is still under way, gives the record.
     pub fn stop(mut self) -> Vec<Exchange> {
-        self.finish();
+        self.finish(ASKED);
         std::mem::take(&mut self.record.lock())
     }
 
-    fn finish(&mut self) {
-        self.stop.ask();
+    fn finish(&mut self, how: u8) {
+        self.stop.ask(how);
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join()
                 && !std::thread::panicking()
@@ -175,6 +205,6 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(AT_ONCE);
     }
 }

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -16,10 +16,7 @@ use nix::{
     },
 };
 
-use super::{
-    ANSWER_LIMIT,
-    client::{Client, Outcome, Record, Stop},
-};
+use super::client::{Client, Outcome, Record, Stop};
 use crate::{
     clock::{Pace, now_ns},
     machine::{DATAGRAM_BYTES, Datagram, Side},
@@ -88,8 +85,8 @@ fn send(socket: &UdpSocket, request: u8, rate: u32, record: &Record, stop: &Stop
 }
 
 fn receive(socket: &UdpSocket, record: &Record, stop: &Stop) {
-    let mut stopping_since: Option<Instant> = None;
-    loop {
+    let mut stopping_since = None;
+    while !record.settled(stop, &mut stopping_since) {
         if let Some((number, by)) = receive_one(socket) {
             record.close(
                 number,
@@ -99,21 +96,8 @@ fn receive(socket: &UdpSocket, record: &Record, stop: &Stop) {
                 },
             );
         }
-        if stop.asked() {
-            let since = *stopping_since.get_or_insert_with(Instant::now);
-            let waiting = || record.lock().iter().any(|e| e.outcome == Outcome::Waiting);
-            if since.elapsed() > ANSWER_LIMIT || !waiting() {
-                break;
-            }
-        }
     }
-    let at_ns = now_ns();
-    for exchange in record.lock().iter_mut() {
-        if exchange.outcome == Outcome::Waiting {
-            let why = "no answer".to_owned();
-            exchange.outcome = Outcome::Failed { at_ns, why };
-        }
-    }
+    record.give_up();
 }
 
 fn receive_one(socket: &UdpSocket) -> Option<(u64, Side)> {

@@ -3,15 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 
-use super::{
-    ANSWER_LIMIT,
-    client::{Client, Outcome, Record, Stop},
-};
+use super::client::{Client, Outcome, Record, Stop};
 use crate::{
     clock::{Pace, now_ns},
     machine::{DATAGRAM_BYTES, Datagram, UDP_PORT},
@@ -77,34 +74,21 @@ fn send(socket: &UdpSocket, rate: u32, record: &Record, stop: &Stop) {
 
 fn receive(socket: &UdpSocket, record: &Record, stop: &Stop) {
     let mut buffer = [0; DATAGRAM_BYTES];
-    let mut stopping_since: Option<Instant> = None;
-    loop {
-        if let Ok(length) = socket.recv(&mut buffer) {
-            let answer = Datagram::decode(&buffer[..length]);
-            if let Some((number, by)) = answer.and_then(|a| Some((a.number, a.side?))) {
-                record.close(
-                    number,
-                    Outcome::Answered {
-                        at_ns: now_ns(),
-                        by,
-                    },
-                );
-            }
-        }
-        if stop.asked() {
-            let since = *stopping_since.get_or_insert_with(Instant::now);
-            let waiting = || record.lock().iter().any(|e| e.outcome == Outcome::Waiting);
-            if since.elapsed() > ANSWER_LIMIT || !waiting() {
-                break;
-            }
+    let mut stopping_since = None;
+    while !record.settled(stop, &mut stopping_since) {
+        let Ok(length) = socket.recv(&mut buffer) else {
+            continue;
+        };
+        let answer = Datagram::decode(&buffer[..length]);
+        if let Some((number, by)) = answer.and_then(|a| Some((a.number, a.side?))) {
+            record.close(
+                number,
+                Outcome::Answered {
+                    at_ns: now_ns(),
+                    by,
+                },
+            );
         }
     }
-    // Datagrams may be lost; what is still open now is.
-    let at_ns = now_ns();
-    for exchange in record.lock().iter_mut() {
-        if exchange.outcome == Outcome::Waiting {
-            let why = "no answer".to_owned();
-            exchange.outcome = Outcome::Failed { at_ns, why };
-        }
-    }
+    record.give_up();
 }
