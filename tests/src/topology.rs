@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 
 use crate::{
-    link::{End, cable},
+    link::{End, cable, mac_text},
     netns::NetNs,
 };
 
@@ -155,30 +155,42 @@ impl Topology {
         self.host.sysctl("ipv6/conf/all/forwarding", "1")
     }
 
-    /// Fixes everyone's neighbours, so that nothing but what a test sends
-    /// is ever on the wire.
-    pub fn freeze_neighbours(&self) -> Result<()> {
-        let known: [(&NetNs, &str, &str, [u8; 6]); 12] = [
-            (&self.client, LEAF, "192.0.2.1", UPLINK_MAC),
-            (&self.client, LEAF, "2001:db8:1::1", UPLINK_MAC),
-            (&self.host, UPLINK, "192.0.2.2", CLIENT_MAC),
-            (&self.host, UPLINK, "2001:db8:1::2", CLIENT_MAC),
-            (&self.host, PRIMARY_PORT, "10.77.1.2", PRIMARY_MAC),
-            (&self.host, PRIMARY_PORT, "2001:db8:77:1::2", PRIMARY_MAC),
-            (&self.host, GHOST_PORT, "10.77.2.2", GHOST_MAC),
-            (&self.host, GHOST_PORT, "2001:db8:77:2::2", GHOST_MAC),
-            (&self.primary, LEAF, "10.77.1.1", PRIMARY_PORT_MAC),
-            (&self.primary, LEAF, "2001:db8:77:1::1", PRIMARY_PORT_MAC),
-            (&self.ghost, LEAF, "10.77.2.1", GHOST_PORT_MAC),
-            (&self.ghost, LEAF, "2001:db8:77:2::1", GHOST_PORT_MAC),
-        ];
-        for (ns, interface, address, mac) in known {
-            let mac = crate::link::mac_text(mac);
-            ns.ip(&format!(
+    /// Makes everyone but the host deaf and dumb, with its neighbours fixed and
+    /// its own chatter off: what is on the wire is what a test put there, and
+    /// what the host made of it. More clients are behind the client.
+    pub fn silence(&self) -> Result<()> {
+        for leaf in [&self.client, &self.primary, &self.ghost] {
+            leaf.ip(&format!("addr flush dev {LEAF}"))?;
+            leaf.sysctl(&format!("ipv6/conf/{LEAF}/disable_ipv6"), "1")?;
+        }
+        for (interface, address, mac) in [
+            (UPLINK, "192.0.2.2", CLIENT_MAC),
+            (UPLINK, "192.0.2.9", CLIENT_MAC),
+            (UPLINK, "2001:db8:1::2", CLIENT_MAC),
+            (PRIMARY_PORT, "10.77.1.2", PRIMARY_MAC),
+            (PRIMARY_PORT, "10.77.1.9", PRIMARY_MAC),
+            (PRIMARY_PORT, "2001:db8:77:1::2", PRIMARY_MAC),
+            (GHOST_PORT, "10.77.2.2", GHOST_MAC),
+            (GHOST_PORT, "10.77.2.9", GHOST_MAC),
+            (GHOST_PORT, "2001:db8:77:2::2", GHOST_MAC),
+        ] {
+            let mac = mac_text(mac);
+            self.host.ip(&format!(
                 "neigh replace {address} lladdr {mac} nud permanent dev {interface}"
             ))?;
         }
-        Ok(())
+        self.host
+            .ip(&format!("route add 203.0.113.0/24 via {CLIENT_V4}"))?;
+        self.host
+            .ip(&format!("-6 route add 2001:db8:99::/64 via {CLIENT_V6}"))?;
+        for key in ["all", "default", UPLINK, PRIMARY_PORT, GHOST_PORT] {
+            self.host
+                .sysctl(&format!("ipv4/conf/{key}/send_redirects"), "0")?;
+        }
+        // Errors are never rate-limited, and carry no random flow label.
+        self.host.sysctl("ipv4/icmp_ratemask", "0")?;
+        self.host.sysctl("ipv6/icmp/ratelimit", "0")?;
+        self.host.sysctl("ipv6/auto_flowlabels", "0")
     }
 }
 

@@ -45,13 +45,15 @@ pub struct Config {
     pub affinity: &'static str,
     pub routes: Vec<RouteLine>,
     pub ports: Vec<PortLine>,
+    pub drain_idle_s: Option<u64>,
+    pub drain_max_s: Option<u64>,
     /// Added at the end as it is.
     pub extra: String,
 }
 
 impl Config {
     /// The standard topology, the primary's reboots seen in `cgroup`.
-    pub fn standard(cgroup: &Path) -> Self {
+    pub fn standard(cgroup: Option<&Path>) -> Self {
         Self {
             uplinks: vec![UPLINK.to_owned()],
             mode: "auto",
@@ -59,7 +61,7 @@ impl Config {
             limits: Vec::new(),
             operators: Vec::new(),
             readers: Vec::new(),
-            cgroup: Some(cgroup.display().to_string()),
+            cgroup: cgroup.map(|path| path.display().to_string()),
             armed: true,
             affinity: "connections",
             routes: vec![
@@ -70,6 +72,8 @@ impl Config {
                 PortLine::new(PRIMARY_PORT, "primary"),
                 PortLine::new(GHOST_PORT, "ghost"),
             ],
+            drain_idle_s: None,
+            drain_max_s: None,
             extra: String::new(),
         }
     }
@@ -104,6 +108,14 @@ impl Config {
             "armed = {}\naffinity = {:?}",
             self.armed, self.affinity
         )?;
+        for (name, value) in [
+            ("drain_idle_s", self.drain_idle_s),
+            ("drain_max_s", self.drain_max_s),
+        ] {
+            if let Some(value) = value {
+                writeln!(out, "{name} = {value}")?;
+            }
+        }
         for route in &self.routes {
             writeln!(out, "\n[[instance.route]]\nservice = {:?}", route.service)?;
             if let Some((protocol, port)) = route.l4 {

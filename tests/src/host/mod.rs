@@ -6,10 +6,12 @@ mod config;
 mod daemon;
 pub mod http;
 pub mod nft;
+mod rigged;
 mod world;
 
 pub use api::{Api, EventStream};
 pub use cgroup::Cgroup;
 pub use config::{CONFIG_PATH, Config, INSTANCE, PortLine, RouteLine, SOCKET_PATH};
 pub use daemon::{Daemon, Exit, ghostctl, ghostctl_binary, ghostd_binary};
+pub use rigged::Rigged;
 pub use world::World;

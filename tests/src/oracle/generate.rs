@@ -1,0 +1,357 @@
+//! Random cases from a seed: what real clients, servers and routers send.
+
+use super::{
+    Case, Leaf, Rng, Step,
+    build::{self, Ends, Tcp, tcp_flags},
+    flow::{Flow, L3, frame, packet},
+    fragments, hostile, options,
+};
+use crate::topology::Family;
+
+/// Makes case after case; the same seed makes the same ones.
+#[derive(Debug)]
+pub struct Generator {
+    seed: u64,
+    rng: Rng,
+    next: u64,
+    /// Largest IP packet that fits every cable.
+    packet_bytes_max: usize,
+}
+
+type Maker = fn(&mut Generator, Flow) -> Vec<Step>;
+
+/// Every kind of case, with its weight.
+const KINDS: [(&str, usize, Maker); 14] = [
+    ("udp", 4, Generator::udp),
+    ("udp without checksum", 1, Generator::udp_zero),
+    ("tcp", 4, Generator::tcp),
+    ("echo", 2, Generator::echo),
+    ("error about a request", 3, Generator::error_about_request),
+    ("error about an answer", 3, Generator::error_about_answer),
+    ("error from a router", 2, Generator::error_from_router),
+    ("fragments", 2, Generator::fragments),
+    ("options", 3, Generator::options),
+    ("ttl", 2, Generator::ttl),
+    ("other protocol", 1, Generator::other_protocol),
+    ("other icmp", 1, Generator::other_icmp),
+    ("not ours", 1, Generator::foreign),
+    ("hostile", 8, Generator::hostile),
+];
+
+impl Generator {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            rng: Rng::new(seed),
+            next: 0,
+            packet_bytes_max: 1500,
+        }
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The next case.
+    pub fn case(&mut self) -> Case {
+        let number = self.next;
+        self.next += 1;
+        let family = *self.rng.pick(&Family::BOTH);
+        let flow = Flow::nth(number, family, &mut self.rng);
+        let total: usize = KINDS.iter().map(|kind| kind.1).sum();
+        let mut ticket = self.rng.below(total);
+        let mut chosen = &KINDS[0];
+        for kind in &KINDS {
+            if ticket < kind.1 {
+                chosen = kind;
+                break;
+            }
+            ticket -= kind.1;
+        }
+        let (kind, _, make) = *chosen;
+        let steps = make(self, flow);
+        Case {
+            name: format!("seed {}, case {number}: {kind} {family:?}", self.seed),
+            steps,
+        }
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let length = match self.rng.below(6) {
+            0 => 0,
+            1 => self.rng.below(8),
+            2 => self.packet_bytes_max - 120,
+            _ => self.rng.below(300),
+        };
+        self.rng.bytes(length)
+    }
+
+    /// A packet from one leaf, alone in a step.
+    fn send(&mut self, from: Leaf, ends: Ends, protocol: u8, segment: &[u8]) -> Step {
+        let l3 = L3::random(&mut self.rng);
+        Step {
+            from,
+            frames: vec![frame(from, &packet(ends, &l3, protocol, segment))],
+        }
+    }
+
+    fn udp(&mut self, flow: Flow) -> Vec<Step> {
+        let request = build::udp(flow.request, &self.payload(), false);
+        let back = flow.at_ghost().reversed();
+        let answer = build::udp(back, &self.payload(), false);
+        vec![
+            self.send(Leaf::Client, flow.request, build::UDP, &request),
+            self.send(Leaf::Ghost, back, build::UDP, &answer),
+        ]
+    }
+
+    fn udp_zero(&mut self, flow: Flow) -> Vec<Step> {
+        let request = build::udp(flow.request, &self.payload(), true);
+        let back = flow.at_ghost().reversed();
+        let answer = build::udp(back, &self.payload(), true);
+        vec![
+            self.send(Leaf::Client, flow.request, build::UDP, &request),
+            self.send(Leaf::Ghost, back, build::UDP, &answer),
+        ]
+    }
+
+    /// A whole connection, some data each way.
+    fn tcp(&mut self, flow: Flow) -> Vec<Step> {
+        use tcp_flags::{ACK, FIN, PSH, RST, SYN};
+        let (client, ghost) = (self.rng.u32(), self.rng.u32());
+        let sent = self.payload();
+        let answered = self.payload();
+        let after_sent = client.wrapping_add(1).wrapping_add(sent.len() as u32);
+        let after_answered = ghost.wrapping_add(1).wrapping_add(answered.len() as u32);
+        let end = *self.rng.pick(&[FIN | ACK, RST, RST | ACK]);
+        let none: &[u8] = &[];
+        let script: [(Leaf, u32, u32, u8, &[u8]); 6] = [
+            (Leaf::Client, client, 0, SYN, none),
+            (Leaf::Ghost, ghost, client.wrapping_add(1), SYN | ACK, none),
+            (
+                Leaf::Client,
+                client.wrapping_add(1),
+                ghost.wrapping_add(1),
+                ACK,
+                none,
+            ),
+            (
+                Leaf::Client,
+                client.wrapping_add(1),
+                ghost.wrapping_add(1),
+                ACK | PSH,
+                &sent,
+            ),
+            (
+                Leaf::Ghost,
+                ghost.wrapping_add(1),
+                after_sent,
+                ACK | PSH,
+                &answered,
+            ),
+            (Leaf::Client, after_sent, after_answered, end, none),
+        ];
+        let mut steps = Vec::new();
+        for (from, sequence, acknowledged, flags, data) in script {
+            let ends = match from {
+                Leaf::Client => flow.request,
+                _ => flow.at_ghost().reversed(),
+            };
+            let options = match flags & SYN {
+                0 if self.rng.one_in(2) => Vec::new(),
+                // Maximum segment size; no-operations and a time stamp.
+                SYN => vec![2, 4, 5, 0xb4],
+                _ => [&[1, 1, 8, 10][..], &self.rng.bytes(8)].concat(),
+            };
+            let header = Tcp {
+                sequence,
+                acknowledged,
+                flags,
+                options,
+            };
+            let segment = build::tcp(ends, &header, data);
+            steps.push(self.send(from, ends, build::TCP, &segment));
+        }
+        steps
+    }
+
+    fn echo(&mut self, flow: Flow) -> Vec<Step> {
+        let (ask, tell) = match flow.family {
+            Family::V4 => (8, 0),
+            Family::V6 => (128, 129),
+        };
+        let [id_high, id_low] = flow.request.source_port.to_be_bytes();
+        let word = [id_high, id_low, self.rng.byte(), self.rng.byte()];
+        let payload = self.payload();
+        let back = flow.at_ghost().reversed();
+        let request = build::icmp(flow.request, ask, 0, word, &payload);
+        let answer = build::icmp(back, tell, 0, word, &payload);
+        vec![
+            self.send(Leaf::Client, flow.request, flow.icmp_protocol(), &request),
+            self.send(Leaf::Ghost, back, flow.icmp_protocol(), &answer),
+        ]
+    }
+
+    /// The ghost's host says that the port is unreachable, or a router there
+    /// that the packet was too big.
+    fn error_about_request(&mut self, flow: Flow) -> Vec<Step> {
+        let request = build::udp(flow.request, &self.payload(), false);
+        let first = self.send(Leaf::Client, flow.request, build::UDP, &request);
+        let seen = build::udp(flow.at_ghost(), &self.payload(), false);
+        let quoted = self.quoted(flow.at_ghost(), build::UDP, &seen);
+        let ends = flow.at_ghost().reversed();
+        vec![first, self.error(Leaf::Ghost, flow, ends, &quoted)]
+    }
+
+    /// The client complains about what it was answered.
+    fn error_about_answer(&mut self, flow: Flow) -> Vec<Step> {
+        self.error_from(flow, flow.request)
+    }
+
+    /// A router on the way does: the error's source is nobody of the flow.
+    fn error_from_router(&mut self, flow: Flow) -> Vec<Step> {
+        let ends = Ends {
+            source: flow.router(),
+            ..flow.request
+        };
+        self.error_from(flow, ends)
+    }
+
+    fn error_from(&mut self, flow: Flow, ends: Ends) -> Vec<Step> {
+        let mut steps = self.udp(flow);
+        let seen_ends = flow.request.reversed();
+        let seen = build::udp(seen_ends, &self.payload(), false);
+        let quoted = self.quoted(seen_ends, build::UDP, &seen);
+        steps.push(self.error(Leaf::Client, flow, ends, &quoted));
+        steps
+    }
+
+    /// A packet as an error quotes it: with at least 8 bytes of its L4 header.
+    fn quoted(&mut self, ends: Ends, protocol: u8, segment: &[u8]) -> Vec<u8> {
+        let l3 = L3::random(&mut self.rng);
+        let mut whole = packet(ends, &l3, protocol, segment);
+        let head = whole.len() - segment.len();
+        let keep = match self.rng.below(3) {
+            0 => head + 8,
+            1 => head + self.rng.between(8, segment.len()),
+            _ => whole.len(),
+        };
+        // What every path carries, less the error's own headers.
+        whole.truncate(keep.min(500));
+        whole
+    }
+
+    fn error(&mut self, from: Leaf, flow: Flow, ends: Ends, quoted: &[u8]) -> Step {
+        let (kind, code, word) = match flow.family {
+            Family::V4 => *self.rng.pick(&[
+                (3, 3, [0; 4]),
+                (3, 1, [0; 4]),
+                (3, 4, [0, 0, 5, 0]),
+                (11, 0, [0; 4]),
+                (12, 0, [9, 0, 0, 0]),
+            ]),
+            Family::V6 => *self.rng.pick(&[
+                (1, 4, [0; 4]),
+                (1, 0, [0; 4]),
+                (2, 0, [0, 0, 5, 0]),
+                (3, 0, [0; 4]),
+                (4, 1, [0, 0, 0, 40]),
+            ]),
+        };
+        let message = build::icmp(ends, kind, code, word, quoted);
+        self.send(from, ends, flow.icmp_protocol(), &message)
+    }
+
+    fn fragments(&mut self, flow: Flow) -> Vec<Step> {
+        fragments::train(&mut self.rng, flow)
+    }
+
+    fn options(&mut self, flow: Flow) -> Vec<Step> {
+        options::packets(&mut self.rng, flow)
+    }
+
+    fn ttl(&mut self, flow: Flow) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for _ in 0..2 {
+            let ttl = *self.rng.pick(&[0, 1, 1, 2, 255]);
+            let l3 = L3::random(&mut self.rng).with_ttl(ttl);
+            let request = build::udp(flow.request, &self.payload(), false);
+            let whole = packet(flow.request, &l3, build::UDP, &request);
+            steps.push(Step {
+                from: Leaf::Client,
+                frames: vec![frame(Leaf::Client, &whole)],
+            });
+        }
+        steps
+    }
+
+    fn other_protocol(&mut self, flow: Flow) -> Vec<Step> {
+        // ESP, AH's neighbour SKIP, OSPF, PIM, two for experiments, unassigned.
+        let protocol = *self.rng.pick(&[50, 57, 89, 103, 253, 254, 200]);
+        let length = self.rng.between(0, 100);
+        let segment = self.rng.bytes(length);
+        let back = flow.at_ghost().reversed();
+        vec![
+            self.send(Leaf::Client, flow.request, protocol, &segment),
+            self.send(Leaf::Ghost, back, protocol, &segment),
+        ]
+    }
+
+    fn other_icmp(&mut self, flow: Flow) -> Vec<Step> {
+        let kind = match flow.family {
+            // Time stamp, information, address mask: conntrack follows them.
+            Family::V4 => *self.rng.pick(&[13, 15, 17]),
+            // Who-are-you of RFC 4620.
+            Family::V6 => 139,
+        };
+        let word = [self.rng.byte(), self.rng.byte(), 0, 1];
+        let rest = self.rng.bytes(12);
+        let message = build::icmp(flow.request, kind, 0, word, &rest);
+        vec![self.send(Leaf::Client, flow.request, flow.icmp_protocol(), &message)]
+    }
+
+    /// Next to the service address, but not it.
+    fn foreign(&mut self, flow: Flow) -> Vec<Step> {
+        let target = match flow.family {
+            Family::V4 => "10.77.1.2".parse(),
+            Family::V6 => "2001:db8:77:1::2".parse(),
+        };
+        let ends = Ends {
+            target: target.unwrap_or(flow.request.source),
+            ..flow.request
+        };
+        let request = build::udp(ends, &self.payload(), false);
+        vec![self.send(Leaf::Client, ends, build::UDP, &request)]
+    }
+
+    fn hostile(&mut self, flow: Flow) -> Vec<Step> {
+        let mut steps = match self.rng.below(5) {
+            0 => self.udp(flow),
+            1 => self.tcp(flow),
+            2 => self.echo(flow),
+            3 => self.options(flow),
+            _ => self.error_about_answer(flow),
+        };
+        // One frame is bent; what came before it stays as context.
+        let victim = self.rng.below(steps.len());
+        steps.truncate(victim + 1);
+        if let Some(frame) = steps.last_mut().and_then(|s| s.frames.last_mut()) {
+            hostile::bend(&mut self.rng, frame);
+        }
+        steps
+    }
+}
+
+/// The seed of this run: from `GDT_SEED`, or of the clock.
+pub fn run_seed() -> u64 {
+    number_from("GDT_SEED").unwrap_or_else(crate::clock::now_ns)
+}
+
+/// How many cases to play: from `GDT_CASES`, or as stated.
+pub fn run_cases(usual: u64) -> u64 {
+    number_from("GDT_CASES").unwrap_or(usual)
+}
+
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
