@@ -58,9 +58,7 @@ fn small_mistakes_are_found_out() -> anyhow::Result<()> {
         ),
         (
             "sends a copy",
-            format!(
-                "table ip wrong {{\n chain pre {{\n type filter hook prerouting priority 0\n ip saddr 203.0.113.0/24 dup to 10.77.1.2 device \"p0\"\n }}\n }}\n"
-            ),
+            "table ip wrong {\n chain pre {\n type filter hook prerouting priority 0\n ip saddr 203.0.113.0/24 dup to 10.77.1.2 device \"p0\"\n }\n }\n".to_string(),
         ),
         (
             "does not translate",

@@ -42,7 +42,10 @@ impl Rigged {
     /// `ghostctl switch ...` for the standard instance.
     pub fn switch(&self, action: &str) -> Result<()> {
         let output = ghostctl(self.host.inside(), &["switch", action, INSTANCE])?;
-        ensure!(output.status.success(), "ghostctl switch {action}: {output:?}");
+        ensure!(
+            output.status.success(),
+            "ghostctl switch {action}: {output:?}"
+        );
         Ok(())
     }
 }
