@@ -4,11 +4,11 @@
 use ghostd_tests::{
     host::nft,
     oracle::{Case, Generator, Rig, Twins, Verdict, run_cases, run_seed},
-    topology::{GHOST_PORT, GHOST_V4, GHOST_V6, SERVICE_V4, SERVICE_V6},
+    topology::{GHOST_PORT, GHOST_V4, GHOST_V6, SERVICE_V4, SERVICE_V6, Topology},
 };
 
-fn kernel_nat() -> anyhow::Result<Rig> {
-    let rig = Rig::new()?;
+fn kernel_nat(mtu: u32) -> anyhow::Result<Rig> {
+    let rig = Rig::over(Topology::with_mtu(mtu)?)?;
     nft::steer_to_ghost(&rig.net.host)?;
     nft::be_liberal(&rig.net.host)?;
     Ok(rig)
@@ -16,22 +16,24 @@ fn kernel_nat() -> anyhow::Result<Rig> {
 
 #[test]
 fn the_kernel_agrees_with_itself() -> anyhow::Result<()> {
-    let mut twins = Twins::new(kernel_nat()?, kernel_nat()?);
-    let mut generator = Generator::new(run_seed());
-    println!("seed {}", generator.seed());
-    for _ in 0..run_cases(2_000) {
-        let case = generator.case();
-        let verdict = twins.play(&case)?;
-        assert_eq!(verdict, Verdict::Same, "{case}");
+    for mtu in [1500, 3000] {
+        let mut twins = Twins::new(kernel_nat(mtu)?, kernel_nat(mtu)?);
+        let mut generator = Generator::new(run_seed()).with_packets_up_to(mtu);
+        println!("mtu {mtu}, seed {}", generator.seed());
+        for _ in 0..run_cases(2_000) {
+            let case = generator.case();
+            let verdict = twins.play(&case)?;
+            assert_eq!(verdict, Verdict::Same, "{case}");
+        }
+        println!("{}", twins.tally);
+        assert!(twins.tally.frames_out > twins.tally.frames_in / 2);
     }
-    println!("{}", twins.tally);
-    assert!(twins.tally.frames_out > twins.tally.frames_in / 2);
     Ok(())
 }
 
 /// A ruleset that is wrong in one way only.
 fn wrong(extra: &str) -> anyhow::Result<Rig> {
-    let rig = kernel_nat()?;
+    let rig = kernel_nat(1500)?;
     nft::load(&rig.net.host, extra)?;
     Ok(rig)
 }
@@ -74,7 +76,7 @@ fn small_mistakes_are_found_out() -> anyhow::Result<()> {
         ),
     ];
     for (mistake, ruleset) in mistakes {
-        let mut twins = Twins::new(kernel_nat()?, wrong(&ruleset)?);
+        let mut twins = Twins::new(kernel_nat(1500)?, wrong(&ruleset)?);
         let mut generator = Generator::new(2);
         let found = (0..2_000).try_fold(false, |found, _| -> anyhow::Result<bool> {
             Ok(found || matches!(twins.play(&generator.case())?, Verdict::Differs(_)))

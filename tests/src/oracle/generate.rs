@@ -48,6 +48,13 @@ impl Generator {
         }
     }
 
+    /// Packets of up to `mtu` bytes.
+    #[must_use]
+    pub fn with_packets_up_to(mut self, mtu: u32) -> Self {
+        self.packet_bytes_max = mtu as usize;
+        self
+    }
+
     pub fn seed(&self) -> u64 {
         self.seed
     }
