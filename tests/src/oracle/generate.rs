@@ -83,11 +83,16 @@ impl Generator {
         }
     }
 
-    fn payload(&mut self) -> Vec<u8> {
+    /// What `from`'s cable can carry: the ghost's is never wider than usual.
+    fn payload(&mut self, from: Leaf) -> Vec<u8> {
+        let packet_bytes_max = match from {
+            Leaf::Ghost => self.packet_bytes_max.min(1500),
+            _ => self.packet_bytes_max,
+        };
         let length = match self.rng.below(6) {
             0 => 0,
             1 => self.rng.below(8),
-            2 => self.packet_bytes_max - 120,
+            2 => packet_bytes_max - 120,
             _ => self.rng.below(300),
         };
         self.rng.bytes(length)
@@ -103,9 +108,9 @@ impl Generator {
     }
 
     fn udp(&mut self, flow: Flow) -> Vec<Step> {
-        let request = build::udp(flow.request, &self.payload(), false);
+        let request = build::udp(flow.request, &self.payload(Leaf::Client), false);
         let back = flow.at_ghost().reversed();
-        let answer = build::udp(back, &self.payload(), false);
+        let answer = build::udp(back, &self.payload(Leaf::Ghost), false);
         vec![
             self.send(Leaf::Client, flow.request, build::UDP, &request),
             self.send(Leaf::Ghost, back, build::UDP, &answer),
@@ -113,9 +118,9 @@ impl Generator {
     }
 
     fn udp_zero(&mut self, flow: Flow) -> Vec<Step> {
-        let request = build::udp(flow.request, &self.payload(), true);
+        let request = build::udp(flow.request, &self.payload(Leaf::Client), true);
         let back = flow.at_ghost().reversed();
-        let answer = build::udp(back, &self.payload(), true);
+        let answer = build::udp(back, &self.payload(Leaf::Ghost), true);
         vec![
             self.send(Leaf::Client, flow.request, build::UDP, &request),
             self.send(Leaf::Ghost, back, build::UDP, &answer),
@@ -126,8 +131,8 @@ impl Generator {
     fn tcp(&mut self, flow: Flow) -> Vec<Step> {
         use tcp_flags::{ACK, FIN, PSH, RST, SYN};
         let (client, ghost) = (self.rng.u32(), self.rng.u32());
-        let sent = self.payload();
-        let answered = self.payload();
+        let sent = self.payload(Leaf::Client);
+        let answered = self.payload(Leaf::Ghost);
         let after_sent = client.wrapping_add(1).wrapping_add(sent.len() as u32);
         let after_answered = ghost.wrapping_add(1).wrapping_add(answered.len() as u32);
         let end = *self.rng.pick(&[FIN | ACK, RST, RST | ACK]);
@@ -189,7 +194,7 @@ impl Generator {
         };
         let [id_high, id_low] = flow.request.source_port.to_be_bytes();
         let word = [id_high, id_low, self.rng.byte(), self.rng.byte()];
-        let payload = self.payload();
+        let payload = self.payload(Leaf::Ghost);
         let back = flow.at_ghost().reversed();
         let request = build::icmp(flow.request, ask, 0, word, &payload);
         let answer = build::icmp(back, tell, 0, word, &payload);
@@ -202,9 +207,9 @@ impl Generator {
     /// The ghost's host says that the port is unreachable, or a router there
     /// that the packet was too big.
     fn error_about_request(&mut self, flow: Flow) -> Vec<Step> {
-        let request = build::udp(flow.request, &self.payload(), false);
+        let request = build::udp(flow.request, &self.payload(Leaf::Client), false);
         let first = self.send(Leaf::Client, flow.request, build::UDP, &request);
-        let seen = build::udp(flow.at_ghost(), &self.payload(), false);
+        let seen = build::udp(flow.at_ghost(), &self.payload(Leaf::Client), false);
         let quoted = self.quoted(flow.at_ghost(), build::UDP, &seen);
         let ends = flow.at_ghost().reversed();
         vec![first, self.error(Leaf::Ghost, flow, ends, &quoted)]
@@ -227,7 +232,7 @@ impl Generator {
     fn error_from(&mut self, flow: Flow, ends: Ends) -> Vec<Step> {
         let mut steps = self.udp(flow);
         let seen_ends = flow.request.reversed();
-        let seen = build::udp(seen_ends, &self.payload(), false);
+        let seen = build::udp(seen_ends, &self.payload(Leaf::Client), false);
         let quoted = self.quoted(seen_ends, build::UDP, &seen);
         steps.push(self.error(Leaf::Client, flow, ends, &quoted));
         steps
@@ -282,7 +287,7 @@ impl Generator {
         for _ in 0..2 {
             let ttl = *self.rng.pick(&[0, 1, 1, 2, 255]);
             let l3 = L3::random(&mut self.rng).with_ttl(ttl);
-            let request = build::udp(flow.request, &self.payload(), false);
+            let request = build::udp(flow.request, &self.payload(Leaf::Client), false);
             let whole = packet(flow.request, &l3, build::UDP, &request);
             steps.push(Step {
                 from: Leaf::Client,
@@ -327,7 +332,7 @@ impl Generator {
             target: target.unwrap_or(flow.request.source),
             ..flow.request
         };
-        let request = build::udp(ends, &self.payload(), false);
+        let request = build::udp(ends, &self.payload(Leaf::Client), false);
         vec![self.send(Leaf::Client, ends, build::UDP, &request)]
     }
 
