@@ -7,6 +7,7 @@ mod daemon;
 pub mod http;
 pub mod nft;
 mod rigged;
+mod stage;
 mod world;
 
 pub use api::{Api, EventStream};
@@ -14,4 +15,5 @@ pub use cgroup::Cgroup;
 pub use config::{CONFIG_PATH, Config, INSTANCE, PortLine, RouteLine, SOCKET_PATH};
 pub use daemon::{Daemon, Exit, ghostctl, ghostctl_binary, ghostd_binary};
 pub use rigged::Rigged;
+pub use stage::{LIMIT, Stage};
 pub use world::World;
