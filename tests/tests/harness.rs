@@ -4,10 +4,10 @@ use std::{net::UdpSocket, process::Command, time::Duration};
 
 use ghostd_tests::{
     clock::wait_for,
-    host::{World, nft},
+    host::{ForeignXdp, World, nft},
     machine::{How, Side, Who},
     netns::NetNs,
-    topology::{Family, LEAF, Topology},
+    topology::{Family, LEAF, Topology, UPLINK},
     traffic,
     wire::{Tap, payload_of},
 };
@@ -211,5 +211,16 @@ fn a_storm_accounts_for_every_datagram() -> anyhow::Result<()> {
         report.lost.is_empty() && report.doubled.is_empty(),
         "{report:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_foreign_program_is_there_as_long_as_its_value() -> anyhow::Result<()> {
+    let topology = Topology::new()?;
+    let shown = || topology.host.ip(&format!("-d link show dev {UPLINK}"));
+    let foreign = ForeignXdp::attach(&topology.host, UPLINK, "their_firewall")?;
+    assert!(shown()?.contains("their_firewall"), "{}", shown()?);
+    drop(foreign);
+    assert!(!shown()?.contains("their_firewall"), "{}", shown()?);
     Ok(())
 }

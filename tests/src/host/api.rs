@@ -39,6 +39,18 @@ impl Api {
         Ok(stream)
     }
 
+    /// Opens the socket as a user without any rights, of the given group.
+    pub fn connect_as(&self, uid: u32, gid: u32) -> Result<UnixStream> {
+        let stream = self.host.run(|| -> std::io::Result<UnixStream> {
+            // Raw, so that only this thread changes who it is; it ends here.
+            become_thread(uid, gid)?;
+            UnixStream::connect(SOCKET_PATH)
+        })?;
+        let stream = stream.with_context(|| format!("connect as uid {uid}, gid {gid}"))?;
+        stream.set_read_timeout(Some(CALL_LIMIT))?;
+        Ok(stream)
+    }
+
     pub fn call(&self, request: &Request) -> Result<Response> {
         request.send(self.connect()?)
     }
@@ -118,4 +130,21 @@ impl EventStream {
         self.pending.extend(more);
         Ok(())
     }
+}
+
+/// Drops all groups and takes user and group for the calling thread alone.
+/// libc's own calls would change every thread of the process.
+#[allow(unsafe_code)]
+fn become_thread(uid: u32, gid: u32) -> std::io::Result<()> {
+    let no_groups: *const libc::gid_t = std::ptr::null();
+    // SAFETY: none of these take memory but setgroups, which reads zero entries.
+    let failed = unsafe {
+        libc::syscall(libc::SYS_setgroups, 0, no_groups) != 0
+            || libc::syscall(libc::SYS_setresgid, gid, gid, gid) != 0
+            || libc::syscall(libc::SYS_setresuid, uid, uid, uid) != 0
+    };
+    if failed {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
 }
