@@ -157,7 +157,7 @@ impl Topology {
 
     /// Makes everyone but the host deaf and dumb, with its neighbours fixed and
     /// its own chatter off: what is on the wire is what a test put there, and
-    /// what the host made of it. More clients are behind the client.
+    /// what the host made of it.
     pub fn silence(&self) -> Result<()> {
         for leaf in [&self.client, &self.primary, &self.ghost] {
             leaf.ip(&format!("addr flush dev {LEAF}"))?;
@@ -179,10 +179,6 @@ impl Topology {
                 "neigh replace {address} lladdr {mac} nud permanent dev {interface}"
             ))?;
         }
-        self.host
-            .ip(&format!("route add 203.0.113.0/24 via {CLIENT_V4}"))?;
-        self.host
-            .ip(&format!("-6 route add 2001:db8:99::/64 via {CLIENT_V6}"))?;
         for key in ["all", "default", UPLINK, PRIMARY_PORT, GHOST_PORT] {
             self.host
                 .sysctl(&format!("ipv4/conf/{key}/send_redirects"), "0")?;

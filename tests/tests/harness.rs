@@ -4,7 +4,7 @@ use std::{net::UdpSocket, process::Command, time::Duration};
 
 use ghostd_tests::{
     clock::wait_for,
-    host::{ForeignXdp, World, nft},
+    host::{World, bpf, nft},
     machine::{How, Side, Who},
     netns::NetNs,
     topology::{Family, LEAF, Topology, UPLINK},
@@ -218,7 +218,7 @@ fn a_storm_accounts_for_every_datagram() -> anyhow::Result<()> {
 fn a_foreign_program_is_there_as_long_as_its_value() -> anyhow::Result<()> {
     let topology = Topology::new()?;
     let shown = || topology.host.ip(&format!("-d link show dev {UPLINK}"));
-    let foreign = ForeignXdp::attach(&topology.host, UPLINK, "their_firewall")?;
+    let foreign = bpf::foreign_xdp(&topology.host, UPLINK, "their_firewall")?;
     assert!(shown()?.contains("their_firewall"), "{}", shown()?);
     drop(foreign);
     assert!(!shown()?.contains("their_firewall"), "{}", shown()?);

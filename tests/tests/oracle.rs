@@ -98,3 +98,23 @@ fn every_past_failure_is_still_readable() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn tagged_frames_get_through_as_plain_ones_do() -> anyhow::Result<()> {
+    let mut rig = kernel_nat(1500)?;
+    let mut generator = Generator::new(3);
+    for lane in ["Plain", "Tagged", "Double"] {
+        let (mut sent, mut came) = (0, 0);
+        for case in std::iter::repeat_with(|| generator.case()).take(2_000) {
+            if case.name.ends_with(lane) && case.name.contains(": udp ") {
+                for step in &case.steps {
+                    sent += 1;
+                    came += rig.run(step)?.len();
+                }
+            }
+        }
+        assert!(sent > 10, "{lane}");
+        assert_eq!(came, sent, "{lane}");
+    }
+    Ok(())
+}

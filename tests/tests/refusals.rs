@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ghostd_tests::{
     clock::wait_for,
-    host::{Config, Daemon, Exit, ForeignXdp, INSTANCE, LIMIT, Stage, World, http::Request},
+    host::{Config, Daemon, Exit, INSTANCE, LIMIT, Stage, World, bpf, http::Request},
     link::{End, cable},
     machine::Side,
     topology::{
@@ -79,7 +79,7 @@ fn a_wrong_reload_is_refused_and_the_old_configuration_stays() -> Result<()> {
 #[test]
 fn somebody_elses_xdp_program_is_named_and_left_alone() -> Result<()> {
     let world = World::new()?;
-    let foreign = ForeignXdp::attach(&world.net.host, UPLINK, "their_firewall")?;
+    let foreign = bpf::foreign_xdp(&world.net.host, UPLINK, "their_firewall")?;
     let config = Config::standard(Some(&world.primary_cgroup()));
     let exit = Daemon::refused(world.host(), &config.text())?;
     assert!(!exit.status.success());

@@ -190,14 +190,10 @@ pub fn ipv6(source: Ipv6Addr, target: Ipv6Addr, header: &V6, protocol: u8, rest:
     packet
 }
 
-/// An Ethernet frame around an IP packet, with VLAN tags (protocol, id), outermost first.
-pub fn ethernet(to: [u8; 6], from: [u8; 6], tags: &[(u16, u16)], packet: &[u8]) -> Vec<u8> {
+/// An untagged Ethernet frame around an IP packet.
+pub fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
     let mut frame = to.to_vec();
     frame.extend(from);
-    for (protocol, id) in tags {
-        frame.extend(protocol.to_be_bytes());
-        frame.extend(id.to_be_bytes());
-    }
     let version = packet.first().map_or(4, |b| b >> 4);
     let kind: u16 = if version == 6 { 0x86dd } else { 0x0800 };
     frame.extend(kind.to_be_bytes());

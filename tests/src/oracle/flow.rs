@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     Leaf, Rng,
     build::{self, Ends, V4, V6},
+    lane::Lane,
 };
 use crate::topology::{
     CLIENT_MAC, Family, GHOST_MAC, GHOST_PORT_MAC, PRIMARY_MAC, PRIMARY_PORT_MAC, UPLINK_MAC,
@@ -49,20 +50,15 @@ impl L3 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flow {
     pub family: Family,
+    pub lane: Lane,
     /// Client to service, as on the client's cable.
     pub request: Ends,
 }
 
 impl Flow {
     /// The `n`th flow: no two share a client's address and port.
-    pub(super) fn nth(n: u64, family: Family, rng: &mut Rng) -> Self {
-        let low = n.to_be_bytes();
-        let source: IpAddr = match family {
-            Family::V4 => Ipv4Addr::new(203, 0, 113, 1 + low[7] % 250).into(),
-            Family::V6 => {
-                Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 1 + u16::from(low[7] % 250)).into()
-            }
-        };
+    pub(super) fn nth(n: u64, family: Family, lane: Lane, rng: &mut Rng) -> Self {
+        let source = host_of(family, lane, 1 + (n % 250) as u8);
         let target_port = match rng.below(4) {
             0 => 53,
             1 => 443,
@@ -70,6 +66,7 @@ impl Flow {
         };
         Self {
             family,
+            lane,
             request: Ends {
                 source,
                 target: family.service(),
@@ -89,10 +86,7 @@ impl Flow {
 
     /// A router on the client's side, from which errors may come.
     pub(super) fn router(self) -> IpAddr {
-        match self.family {
-            Family::V4 => Ipv4Addr::new(203, 0, 113, 254).into(),
-            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 0xfffe).into(),
-        }
+        host_of(self.family, self.lane, 254)
     }
 
     pub(super) fn icmp_protocol(self) -> u8 {
@@ -100,6 +94,15 @@ impl Flow {
             Family::V4 => build::ICMP,
             Family::V6 => build::ICMP_V6,
         }
+    }
+}
+
+/// A host in the network of a lane's clients.
+fn host_of(family: Family, lane: Lane, last: u8) -> IpAddr {
+    let (third, group) = lane.subnet();
+    match family {
+        Family::V4 => Ipv4Addr::new(203, 0, third, last).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, group, 0, 0, 0, 0, last.into()).into(),
     }
 }
 
@@ -112,16 +115,12 @@ pub(super) fn packet(ends: Ends, l3: &L3, protocol: u8, segment: &[u8]) -> Vec<u
     }
 }
 
-/// The frame around a packet that leaves `from`.
+/// The untagged frame around a packet that leaves `from`.
 pub(super) fn frame(from: Leaf, packet: &[u8]) -> Vec<u8> {
-    tagged(from, &[], packet)
-}
-
-pub(super) fn tagged(from: Leaf, tags: &[(u16, u16)], packet: &[u8]) -> Vec<u8> {
     let (to, own) = match from {
         Leaf::Client => (UPLINK_MAC, CLIENT_MAC),
         Leaf::Primary => (PRIMARY_PORT_MAC, PRIMARY_MAC),
         Leaf::Ghost => (GHOST_PORT_MAC, GHOST_MAC),
     };
-    build::ethernet(to, own, tags, packet)
+    build::ethernet(to, own, packet)
 }

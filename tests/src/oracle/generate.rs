@@ -4,7 +4,9 @@ use super::{
     Case, Leaf, Rng, Step,
     build::{self, Ends, Tcp, tcp_flags},
     flow::{Flow, L3, frame, packet},
-    fragments, hostile, options,
+    fragments, hostile,
+    lane::Lane,
+    options,
 };
 use crate::topology::Family;
 
@@ -64,23 +66,34 @@ impl Generator {
         let number = self.next;
         self.next += 1;
         let family = *self.rng.pick(&Family::BOTH);
-        let flow = Flow::nth(number, family, &mut self.rng);
+        let lane = match self.rng.below(8) {
+            0 => Lane::Tagged,
+            1 => Lane::Double,
+            _ => Lane::Plain,
+        };
+        let flow = Flow::nth(number, family, lane, &mut self.rng);
+        let (kind, make) = self.kind();
+        loop {
+            let steps = make(self, flow);
+            if let Some(steps) = lane.tag(steps, self.packet_bytes_max) {
+                let seed = self.seed;
+                let name = format!("seed {seed}, case {number}: {kind} {family:?} {lane:?}");
+                return Case { name, steps };
+            }
+        }
+    }
+
+    /// A kind of case, drawn by weight.
+    fn kind(&mut self) -> (&'static str, Maker) {
         let total: usize = KINDS.iter().map(|kind| kind.1).sum();
         let mut ticket = self.rng.below(total);
-        let mut chosen = &KINDS[0];
-        for kind in &KINDS {
-            if ticket < kind.1 {
-                chosen = kind;
-                break;
+        for (name, weight, make) in KINDS {
+            if ticket < weight {
+                return (name, make);
             }
-            ticket -= kind.1;
+            ticket -= weight;
         }
-        let (kind, _, make) = *chosen;
-        let steps = make(self, flow);
-        Case {
-            name: format!("seed {}, case {number}: {kind} {family:?}", self.seed),
-            steps,
-        }
+        (KINDS[0].0, KINDS[0].2)
     }
 
     /// What `from`'s cable can carry: the ghost's is never wider than usual.

@@ -11,6 +11,7 @@ mod flow;
 mod fragments;
 mod generate;
 mod hostile;
+mod lane;
 mod options;
 mod rig;
 mod rng;

@@ -8,11 +8,14 @@ use anyhow::{Context, Result};
 use super::{
     Leaf, Step,
     build::{self, Ends},
+    compare::network,
     flow::{L3, frame, packet},
+    lane,
     rng::Rng,
 };
 use crate::{
     clock::now_ns,
+    host::bpf::Attached,
     netns::NetNs,
     topology::{LEAF, Topology},
     wire::PacketSocket,
@@ -35,6 +38,7 @@ const MARK: [u8; 8] = *b"gdt-mark";
 pub struct Rig {
     sockets: [PacketSocket; 3],
     marks: u64,
+    _untag: Attached,
     pub net: Topology,
 }
 
@@ -45,10 +49,12 @@ impl Rig {
 
     pub fn over(net: Topology) -> Result<Self> {
         net.silence()?;
+        let untag = lane::lay(&net.host)?;
         let open = |ns: &NetNs| PacketSocket::open(ns, LEAF);
         Ok(Self {
             sockets: [open(&net.client)?, open(&net.primary)?, open(&net.ghost)?],
             marks: 0,
+            _untag: untag,
             net,
         })
     }
@@ -117,6 +123,7 @@ fn mark(from: Leaf, to: Leaf, payload: &[u8]) -> Vec<u8> {
 /// Not the host's own multicast listener reports (ICMPv6 behind a hop-by-hop
 /// header, to ff02::/16), which come when they like.
 fn is_ours(bytes: &[u8]) -> bool {
-    let multicast_v6 = bytes.get(12..14) == Some(&[0x86, 0xdd]) && bytes.get(38) == Some(&0xff);
+    let multicast_v6 = network(bytes)
+        .is_some_and(|(kind, at)| kind == 0x86dd && bytes.get(at + 24) == Some(&0xff));
     !multicast_v6
 }
