@@ -13,6 +13,9 @@ pub mod link;
 pub mod machine;
 pub mod netns;
 pub mod oracle;
+mod skip;
 pub mod topology;
 pub mod traffic;
 pub mod wire;
+
+pub use skip::skip;

@@ -1,6 +1,8 @@
 //! Stories of ghostd's own life and death, under 100,000 packets a second:
 //! whatever happens to the daemon, no packet is lost or sent to the wrong copy.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use ghostd_tests::{
     clock::wait_for,
@@ -9,6 +11,7 @@ use ghostd_tests::{
     topology::Family,
     traffic::{self, Storm},
 };
+use serde_json::Value;
 
 const RATE: u32 = 100_000;
 
@@ -68,6 +71,27 @@ fn a_clean_stop_and_start_lose_no_packet() -> Result<()> {
     under_storm(|stage| {
         let exit = stage.take_daemon()?.terminate()?;
         ensure!(exit.status.success(), "{exit:?}");
+        stage.start_daemon()
+    })
+}
+
+#[test]
+fn an_upgrade_loses_no_packet() -> Result<()> {
+    let Some(next) = std::env::var_os("GHOSTD_NEXT_BIN").map(PathBuf::from) else {
+        let why = "GHOSTD_NEXT_BIN names no ghostd with another BPF object";
+        ghostd_tests::skip("an_upgrade_loses_no_packet", why);
+        return Ok(());
+    };
+    let program = |stage: &Stage| -> Result<Value> {
+        let status = stage.daemon()?.api().get("/v1/status")?;
+        Ok(status["uplinks"][0]["program_id"].clone())
+    };
+    under_storm(|stage| {
+        let old = program(stage)?;
+        stage.take_daemon()?.terminate()?;
+        stage.start_daemon_as(&next)?;
+        ensure!(program(stage)? != old, "the old program still runs");
+        stage.take_daemon()?.kill()?;
         stage.start_daemon()
     })
 }

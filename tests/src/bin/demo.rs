@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
-fn main() -> anyhow::Result<ExitCode> {
-    ghostd_tests::demo::run()
+fn main() -> ExitCode {
+    match ghostd_tests::demo::run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("the demo could not be given: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use super::{Api, CONFIG_PATH};
+use super::{Api, CONFIG_PATH, SOCKET_PATH};
 use crate::{clock::wait_for, netns::NetNs};
 
 /// Promised are 300 ms; a loaded machine and a debug build take more.
@@ -171,7 +171,10 @@ fn write_config(host: &NetNs, config: &str) -> Result<()> {
 /// Runs `ghostctl` on the host and waits for its end.
 pub fn ghostctl(host: &NetNs, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(ghostctl_binary()?);
-    command.args(arguments).stdin(Stdio::null());
+    command
+        .args(["--socket", SOCKET_PATH])
+        .args(arguments)
+        .stdin(Stdio::null());
     host.run(|| command.output())?
         .with_context(|| format!("run ghostctl {arguments:?}"))
 }

@@ -1,6 +1,6 @@
 //! The standard world with ghostd on it: where most stories play.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -49,6 +49,13 @@ impl Stage {
     /// Starts ghostd with the configuration as it is now.
     pub fn start_daemon(&mut self) -> Result<()> {
         self.daemon = Some(Daemon::start(self.world.host(), &self.config.text())?);
+        Ok(())
+    }
+
+    /// As [`Self::start_daemon`], from another binary.
+    pub fn start_daemon_as(&mut self, binary: &Path) -> Result<()> {
+        let daemon = Daemon::start_as(binary, self.world.host(), &self.config.text())?;
+        self.daemon = Some(daemon);
         Ok(())
     }
 

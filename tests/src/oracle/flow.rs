@@ -89,6 +89,12 @@ impl Flow {
         host_of(self.family, self.lane, 254)
     }
 
+    /// Identifier and sequence number of an echo.
+    pub(super) fn echo_word(self, sequence: [u8; 2]) -> [u8; 4] {
+        let [high, low] = self.request.source_port.to_be_bytes();
+        [high, low, sequence[0], sequence[1]]
+    }
+
     pub(super) fn icmp_protocol(self) -> u8 {
         match self.family {
             Family::V4 => build::ICMP,

@@ -7,6 +7,7 @@
 pub mod build;
 mod case;
 mod compare;
+mod errors;
 mod flow;
 mod fragments;
 mod generate;
