@@ -1,9 +1,11 @@
 //! The oracle itself: the kernel agrees with the kernel, and a NAT that is
 //! wrong is found out.
 
+use std::collections::BTreeMap;
+
 use ghostd_tests::{
     host::nft,
-    oracle::{Case, Generator, Rig, Twins, Verdict, run_cases, run_seed},
+    oracle::{Case, Generator, Leaf, Rig, Twins, Verdict, run_cases, run_seed},
     topology::{GHOST_PORT, GHOST_V4, GHOST_V6, SERVICE_V4, SERVICE_V6, Topology},
 };
 
@@ -115,6 +117,37 @@ fn tagged_frames_get_through_as_plain_ones_do() -> anyhow::Result<()> {
         }
         assert!(sent > 10, "{lane}");
         assert_eq!(came, sent, "{lane}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_reference_translates_every_kind_of_case() -> anyhow::Result<()> {
+    let mut rig = kernel_nat(1500)?;
+    let mut generator = Generator::new(4);
+    let mut seen: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+    for case in std::iter::repeat_with(|| generator.case()).take(2_000) {
+        let kind = case.name.split(": ").nth(1).unwrap_or_default();
+        let kind = kind.rsplit_once(' ').map_or(kind, |(kind, _lane)| kind);
+        let count = seen.entry(kind.to_owned()).or_default();
+        for step in &case.steps {
+            let outs = rig.run(step)?;
+            count[0] += 1;
+            count[1] += usize::from(!outs.is_empty());
+            count[2] += outs.iter().filter(|out| out.at == Leaf::Primary).count();
+        }
+    }
+    assert!(seen.len() >= 26, "{seen:?}");
+    for (kind, [steps, fruitful, at_primary]) in seen {
+        if kind.starts_with("hostile") {
+            assert!(fruitful * 2 > steps, "{kind}: {fruitful} of {steps} steps");
+        } else {
+            assert!(
+                fruitful * 4 > steps * 3,
+                "{kind}: {fruitful} of {steps} steps"
+            );
+            assert_eq!(at_primary > 0, kind.starts_with("not ours"), "{kind}");
+        }
     }
     Ok(())
 }
