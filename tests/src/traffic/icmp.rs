@@ -38,7 +38,7 @@ pub fn start(ns: &NetNs, server: IpAddr, rate: u32) -> Result<Client> {
         &format!("ping {server}"),
         vec![
             Box::new(move |record, stop| send(&sender, request, rate, record, stop)),
-            Box::new(move |record, stop| receive(&receiver, record, stop)),
+            Box::new(move |record, stop| receive(&receiver, server, record, stop)),
         ],
     )
 }
@@ -84,10 +84,10 @@ fn send(socket: &UdpSocket, request: u8, rate: u32, record: &Record, stop: &Stop
     }
 }
 
-fn receive(socket: &UdpSocket, record: &Record, stop: &Stop) {
+fn receive(socket: &UdpSocket, server: IpAddr, record: &Record, stop: &Stop) {
     let mut stopping_since = None;
     while !record.settled(stop, &mut stopping_since) {
-        if let Some((number, by)) = receive_one(socket) {
+        if let Some((number, by)) = receive_one(socket, server) {
             record.close(
                 number,
                 Outcome::Answered {
@@ -100,7 +100,9 @@ fn receive(socket: &UdpSocket, record: &Record, stop: &Stop) {
     record.give_up();
 }
 
-fn receive_one(socket: &UdpSocket) -> Option<(u64, Side)> {
+/// The next answer from `server`. The kernel hands over answers with our
+/// identifier from whatever address; whoever pings looks at that too.
+fn receive_one(socket: &UdpSocket, server: IpAddr) -> Option<(u64, Side)> {
     let mut buffer = [0; HEADER_BYTES + DATAGRAM_BYTES];
     let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
     let mut control = cmsg_space!(i32, [u64; 4]);
@@ -111,6 +113,15 @@ fn receive_one(socket: &UdpSocket) -> Option<(u64, Side)> {
         ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => Some(ttl),
         _ => None,
     })?;
+    let from = message.address?;
+    let from: Option<IpAddr> = match (from.as_sockaddr_in(), from.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(v4.ip().into()),
+        (_, Some(v6)) => Some(v6.ip().into()),
+        _ => None,
+    };
+    if from != Some(server) {
+        return None;
+    }
     let length = message.bytes;
     let datagram = Datagram::decode(buffer.get(HEADER_BYTES..length)?)?;
     let by = if ttl <= i32::from(PRIMARY_TTL) {
