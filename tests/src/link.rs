@@ -25,8 +25,11 @@ pub fn cable(a: End<'_>, b: End<'_>, mtu: u32) -> Result<()> {
         mac_text(b.mac),
         b.ns.path().display(),
     ))?;
+    // Both before either is up: a veth looks at its peer's GRO, and says
+    // whether it takes redirects, only when it is opened.
+    fit_for_xdp(a)?;
+    fit_for_xdp(b)?;
     for end in [a, b] {
-        fit_for_xdp(end)?;
         end.ns.ip(&format!("link set {} up", end.interface))?;
     }
     Ok(())

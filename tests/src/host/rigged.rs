@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use super::{Config, Daemon, INSTANCE, ghostctl};
 use crate::{
     machine::{Machine, MachineSpec},
+    netns::NetNs,
     oracle::Rig,
     topology::Topology,
 };
@@ -37,6 +38,11 @@ impl Rigged {
         };
         rigged.switch("throw")?;
         Ok(rigged)
+    }
+
+    /// The host's namespaces.
+    pub fn host(&self) -> &NetNs {
+        self.host.inside()
     }
 
     /// `ghostctl switch ...` for the standard instance.

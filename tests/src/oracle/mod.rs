@@ -17,6 +17,7 @@ mod options;
 mod rig;
 mod rng;
 pub mod rules;
+mod tuple;
 mod twins;
 
 pub use case::{Case, Leaf, Step};

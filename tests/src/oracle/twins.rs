@@ -48,13 +48,13 @@ impl Twins {
     /// Plays a case in both worlds.
     pub fn play(&mut self, case: &Case) -> Result<Verdict> {
         self.tally.cases += 1;
-        for step in &case.steps {
+        for (place, step) in case.steps.iter().enumerate() {
             let expected: Vec<Out> = self.reference.run(step)?;
             let got = self.subject.run(step)?;
             self.tally.frames_in += step.frames.len() as u64;
             self.tally.frames_out += expected.len() as u64;
             if let Some(difference) = compare(step, &expected, &got) {
-                return Ok(match excuse(step, &difference) {
+                return Ok(match excuse(&case.steps[..place], step, &difference) {
                     Some(rule) => {
                         *self.tally.excused.entry(rule).or_default() += 1;
                         Verdict::Excused(rule)
