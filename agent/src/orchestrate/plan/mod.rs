@@ -13,13 +13,68 @@
 //! How it fails: [`PlanError`], before any effect. If carrying out stops half
 //! way, read the kernel again and plan again: the rest of the way is a plan too.
 
+mod assemble;
+mod counters;
+mod diff;
+mod family;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
 use std::collections::BTreeMap;
 
 use agent_common::abi::{
     InstanceRecord, Port, ReverseV4, ReverseV6, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6, Switch,
 };
 
-use crate::model::{CounterIndex, Ifindex, InstanceName, SlotIndex};
+pub use slots::{record, recorded_name};
+
+use crate::model::{CounterIndex, Ifindex, InstanceName, InstanceSpec, Limits, Service, SlotIndex};
+
+/// Plans the way from `actual` to `desired`. Empty if there is nothing to do.
+pub fn plan(
+    desired: &[InstanceSpec],
+    limits: &Limits,
+    facts: &Facts,
+    actual: &Actual,
+) -> Result<Vec<Effect>, PlanError> {
+    assemble::Assembly::new(desired, limits, facts, actual)?.effects(limits)
+}
+
+/// Why there is no way. Nothing has been done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("the configuration has {wanted} instances, the kernel's maps hold {limit}")]
+    TooManyInstances { wanted: usize, limit: u32 },
+    #[error("the configuration has {wanted} {family} routes, the kernel's maps hold {limit}")]
+    TooManyRoutes {
+        family: &'static str,
+        wanted: usize,
+        limit: u32,
+    },
+    #[error("two instances are called `{0}`")]
+    SharedName(InstanceName),
+    #[error("two routes serve {0}")]
+    SharedService(Service),
+    #[error("a target of {0} is a target of another route too")]
+    SharedTarget(Service),
+    #[error("the route of {0} has a target of the other address family")]
+    MixedFamilies(Service),
+    #[error("a target of {0} must name a port if, and only if, the service does")]
+    PortMismatch(Service),
+    #[error("ports `{first}` and `{second}` are one interface")]
+    SharedInterface { first: String, second: String },
+    #[error("instances `{first}` and `{second}` have one cgroup")]
+    SharedCgroup {
+        first: InstanceName,
+        second: InstanceName,
+    },
+    #[error("no slot of `gd_instances` is free")]
+    NoSlot,
+    #[error("no slot of `gd_counters` is free")]
+    NoCounter,
+}
 
 /// One write to a map. The executor does exactly this, in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]
