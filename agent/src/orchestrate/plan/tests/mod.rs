@@ -1,22 +1,28 @@
 //! Plans are judged by what packets would see after each single effect.
 
 mod kernel;
+mod limits;
 mod property;
 mod story;
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
+use agent_common::abi::{FenceMode, Side};
+
 use super::{Actual, Effect, Facts, plan};
 use crate::model::{
-    Affinity, Ifindex, InstanceSpec, L4, Limits, Protocol, RouteSpec, Service, Target,
+    Affinity, Ifindex, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Target,
 };
 
-pub(super) const LIMITS: Limits = Limits {
+const LIMITS: Limits = Limits {
     routes: 64,
     instances: 6,
     flows: 64,
     fragments: 64,
 };
+
+const A: &str = "198.51.100.1";
+const B: &str = "198.51.100.2";
 
 fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
@@ -80,4 +86,20 @@ fn settle(desired: &[InstanceSpec], facts: &Facts, actual: &mut Actual) -> Vec<E
     }
     assert_eq!(plan(desired, &LIMITS, facts, actual), Ok(Vec::new()));
     effects
+}
+
+fn with_port(mut spec: InstanceSpec, interface: &str, fence: FenceMode) -> InstanceSpec {
+    spec.ports.push(PortSpec {
+        interface: interface.to_owned(),
+        side: Side::Primary,
+        fence,
+    });
+    spec
+}
+
+fn facts_for(spec: &InstanceSpec) -> Facts {
+    let mut facts = Facts::default();
+    facts.ifindex.insert("vnet0".to_owned(), ifindex(7));
+    facts.cgroup_id.insert(spec.name.clone(), 4242);
+    facts
 }
