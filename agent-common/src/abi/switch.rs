@@ -112,6 +112,31 @@ impl Control {
         }
         Position::from_tag(self.position)
     }
+
+    /// The same slot with other flags, pointing where it points now.
+    ///
+    /// Arming must not let an old throw of the host switch move the slot, and
+    /// disarming must not undo one, so a change of [`flags::ARMED`] answers
+    /// to the host switch in the same word.
+    #[inline]
+    pub const fn reflagged(self, set: u8, clear: u8, host_generation: u16) -> Self {
+        let new_flags = (self.flags & !clear) | set;
+        let Some(position) = self.effective(host_generation) else {
+            return self;
+        };
+        if (new_flags ^ self.flags) & flags::ARMED == 0 {
+            return Self {
+                flags: new_flags,
+                ..self
+            };
+        }
+        Self {
+            position: position as u8,
+            flags: new_flags,
+            host_generation_seen: host_generation,
+            term: self.term,
+        }
+    }
 }
 
 /// One slot of `gd_switches`, a cache line of its own.

@@ -8,7 +8,7 @@ mod view;
 
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
 pub use spec::{
-    Affinity, InstanceSpec, L4, PortSpec, Protocol, RouteSpec, Service, Target, UplinkMode,
+    Affinity, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Target, UplinkMode,
 };
 pub use view::{
     EventView, HostView, InstanceView, PortView, RouteView, Snapshot, SwitchView, UplinkView,

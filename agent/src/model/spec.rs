@@ -119,3 +119,30 @@ pub enum UplinkMode {
     Native,
     Generic,
 }
+
+/// Sizes of kernel maps. They are fixed when the maps are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Routes of each family.
+    pub routes: u32,
+    /// Slots for instances.
+    pub instances: u32,
+    /// Flows tracked at once, for all instances together.
+    pub flows: u32,
+    /// Fragmented datagrams tracked at once.
+    pub fragments: u32,
+}
+
+impl Limits {
+    /// Entries of `gd_counters`: one for each route of either family.
+    pub const fn counters(&self) -> u32 {
+        self.routes.saturating_mul(2)
+    }
+
+    /// Entries of each reverse table: both sides of a route may be
+    /// translated, and while one route changes both its old and its new
+    /// targets are there.
+    pub const fn reverse(&self) -> u32 {
+        self.routes.saturating_mul(2).saturating_add(2)
+    }
+}
