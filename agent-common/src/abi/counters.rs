@@ -12,7 +12,8 @@ pub enum Reason {
     TooBig = 2,
     /// As above, but the ICMP budget was spent: dropped.
     TooBigUnanswered = 3,
-    /// A later fragment whose first was never seen: passed.
+    /// A later fragment whose first was never seen, while its switch drains:
+    /// taken for a new flow.
     FragmentUnknown = 4,
     /// Neighbour not resolved: translated and handed up the stack.
     NeighbourUnresolved = 5,
@@ -24,12 +25,10 @@ pub enum Reason {
     ForwardingOff = 8,
     /// A copy that does not own the service spoke as it: passed untranslated.
     NotOwner = 9,
-    /// Headers are not in the linear part of the frame: passed.
-    NotLinear = 10,
 }
 
 /// Number of [`Reason`]s.
-pub const ROUTE_REASONS: usize = 11;
+pub const ROUTE_REASONS: usize = 10;
 
 impl Reason {
     pub const ALL: [Self; ROUTE_REASONS] = [
@@ -43,7 +42,6 @@ impl Reason {
         Self::Unreachable,
         Self::ForwardingOff,
         Self::NotOwner,
-        Self::NotLinear,
     ];
 
     /// Name for tables, metrics and JSON.
@@ -59,14 +57,13 @@ impl Reason {
             Self::Unreachable => "unreachable",
             Self::ForwardingOff => "forwarding_off",
             Self::NotOwner => "not_owner",
-            Self::NotLinear => "not_linear",
         }
     }
 }
 
 /// Value of `gd_counters`. Bytes count whole frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 pub struct RouteCounters {
     pub primary_packets: u64,
     pub primary_bytes: u64,
@@ -77,5 +74,5 @@ pub struct RouteCounters {
     pub reverse_bytes: u64,
     /// Indexed by [`Reason`].
     pub reasons: [u64; ROUTE_REASONS],
-    pub pad: [u64; 7],
+    pub pad: [u64; 8],
 }

@@ -9,22 +9,26 @@
 
 mod counters;
 mod event;
+mod hop;
 mod flow;
 mod instance;
 pub mod names;
 mod port;
 mod route;
 mod switch;
+mod task;
 
 pub use counters::{ROUTE_REASONS, Reason, RouteCounters};
 pub use event::{COMM_BYTES, Event, EventKind};
 pub use flow::{Flow, FlowKey, FragKey, Fragment};
+pub use hop::{EGRESS_SLOTS, HOP_SLOTS, Hop, IcmpBudget};
 pub use instance::{INSTANCE_NAME_BYTES, InstanceRecord, Meta};
 pub use port::{FenceMode, Port, Side};
 pub use route::{
     FILTER_WORDS, Filter, ReverseV4, ReverseV6, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6,
     TargetKind, TargetV4, TargetV6,
 };
+pub use task::TaskOffsets;
 pub use switch::{Cause, Control, HostSwitch, Position, Switch, flags};
 
 /// Version of every layout in this module.
@@ -46,6 +50,11 @@ macro_rules! plain {
         // the size assertion above leaves no room for implicit padding.
         #[allow(unsafe_code)]
         unsafe impl Plain for $type {}
+
+        // SAFETY: as for `Plain`.
+        #[cfg(feature = "user")]
+        #[allow(unsafe_code)]
+        unsafe impl aya::Pod for $type {}
     )+};
 }
 
@@ -55,7 +64,9 @@ plain! {
     FlowKey: 40,
     FragKey: 40,
     Fragment: 16,
+    Hop: 64,
     HostSwitch: 64,
+    IcmpBudget: 16,
     InstanceRecord: 64,
     Meta: 64,
     Port: 32,
@@ -67,4 +78,5 @@ plain! {
     RouteV4: 24,
     RouteV6: 48,
     Switch: 64,
+    TaskOffsets: 48,
 }

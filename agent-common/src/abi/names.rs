@@ -22,6 +22,8 @@ pub const EGRESS: &str = "gd_egress";
 pub const CGROUPS: &str = "gd_cgroups";
 pub const EVENTS: &str = "gd_events";
 pub const ICMP_BUDGET: &str = "gd_icmp_budget";
+pub const HOPS: &str = "gd_hops";
+pub const CALLERS: &str = "gd_callers";
 
 /// XDP on an uplink: both translations.
 pub const STEER: &str = "gd_steer";
@@ -32,7 +34,7 @@ pub const REBOOT: &str = "gd_reboot";
 /// Tracepoint `syscalls/sys_exit_reboot`: reports a reboot call that failed.
 pub const REBOOT_EXIT: &str = "gd_reboot_exit";
 
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 19] = [
     META,
     ROUTES_V4,
     ROUTES_V6,
@@ -50,6 +52,8 @@ pub const MAPS: [&str; 17] = [
     CGROUPS,
     EVENTS,
     ICMP_BUDGET,
+    HOPS,
+    CALLERS,
 ];
 pub const PROGRAMS: [&str; 4] = [STEER, PORT, REBOOT, REBOOT_EXIT];
 

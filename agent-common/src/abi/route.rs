@@ -138,9 +138,43 @@ impl Filter {
         let w1 = u32::from_ne_bytes([a[4], a[5], a[6], a[7]]);
         let w2 = u32::from_ne_bytes([a[8], a[9], a[10], a[11]]);
         let w3 = u32::from_ne_bytes([a[12], a[13], a[14], a[15]]);
-        // Sums with rotation: cheap, and no simple pattern of prefixes and
-        // interface ids cancels out.
-        Self::at(w0 ^ w1.rotate_left(7) ^ w2.rotate_left(15) ^ w3.rotate_left(23))
+        Self::v6w([w0, w1, w2, w3])
+    }
+
+    /// As [`Self::v6`], over the address's raw words.
+    #[inline(always)]
+    pub const fn v6w(w: [u32; 4]) -> Self {
+        // Rotations keep simple patterns of prefixes and interface ids from
+        // cancelling each other out.
+        Self::at(w[0] ^ w[1].rotate_left(7) ^ w[2].rotate_left(15) ^ w[3].rotate_left(23))
+    }
+
+    /// The second bit that a port route sets, beside its address's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_port(addr_word: u32, port_be: [u8; 2], protocol: u8) -> Self {
+        let l4 = (u16::from_ne_bytes(port_be) as u32) << 8 | protocol as u32;
+        Self::at(addr_word.wrapping_mul(0x85eb_ca6b) ^ l4.wrapping_mul(0xc2b2_ae35))
+    }
+
+    /// All bits of an IPv4 key.
+    pub const fn of_v4(key: &RouteKeyV4) -> [Self; 2] {
+        let addr = Self::v4(key.addr_be);
+        if key.protocol == 0 {
+            return [addr, addr];
+        }
+        [addr, Self::with_port(u32::from_ne_bytes(key.addr_be), key.port_be, key.protocol)]
+    }
+
+    /// All bits of an IPv6 key.
+    pub const fn of_v6(key: &RouteKeyV6) -> [Self; 2] {
+        let addr = Self::v6(key.addr_be);
+        if key.protocol == 0 {
+            return [addr, addr];
+        }
+        let a = key.addr_be;
+        let last = u32::from_ne_bytes([a[12], a[13], a[14], a[15]]);
+        [addr, Self::with_port(last, key.port_be, key.protocol)]
     }
 
     /// Fibonacci hashing (Knuth, TAOCP 6.4): the top bits of a product.

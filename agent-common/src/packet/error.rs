@@ -1,0 +1,207 @@
+//! ICMP errors: the packet they quote is translated like the packet it was.
+//!
+//! An error about a packet that a copy sent comes in for the service address
+//! and quotes it as source; an error about a packet that went to a copy quotes
+//! the copy's address as destination. Both may be true of one error.
+
+use super::{
+    Action, Frame, Kernel, Link, Reverse, Rewrite, Route,
+    checksum::Delta,
+    leave::{Exit, exit},
+    lookup::{self, FlowOf},
+    parse::{self, Fragmentation, Header, Ip, Packet, Ports, Quoted, TCP, Transport, UDP},
+    translate::{finish, network},
+    verdict::speaks,
+};
+use crate::abi::{Reason, TargetKind};
+
+/// The packet that an error is about.
+struct Quote<A> {
+    ip: Ip<A>,
+    ports: Ports,
+    /// Offset of its transport checksum, if that much was quoted and it has
+    /// one; else zero.
+    checksum: usize,
+}
+
+/// An error on its way through the steps below. One struct that they share by
+/// reference, each a function of its own: a BPF program has 512 bytes of stack.
+struct Errand<A> {
+    packet: Packet<A>,
+    quote: Quote<A>,
+    /// What the error and the packet it quotes are to say.
+    outer: Rewrite<A>,
+    inner: Rewrite<A>,
+}
+
+/// Steers a frame for which [`super::steer`] said [`super::ActionKind::Error`].
+#[inline(always)]
+pub fn steer_error<A: Header, K: Kernel<A>, F: Frame>(kernel: &K, frame: &mut F, link: Link) -> Action {
+    // By reference from here on: a move would be a second copy on the stack.
+    let mut read = read::<A, F>(frame, link.l3);
+    let Some(errand) = read.as_mut() else { return Action::PASS };
+    let mut counter = None;
+    if kernel.may_match(errand.quote.ip.src.filter()) {
+        counter = find_sender(kernel, errand);
+    }
+    if kernel.may_match(errand.quote.ip.dst.filter()) {
+        counter = find_addressee(kernel, errand).or(counter);
+    }
+    let Some(counter) = counter else { return Action::PASS };
+    if errand.inner.src == errand.quote.ip.src && errand.inner.dst == errand.quote.ip.dst {
+        return Action::PASS;
+    }
+    let way = leave(kernel, link, errand, counter);
+    if !way.translate {
+        return way.action;
+    }
+    match write(frame, errand, &way) {
+        Some(()) => way.action,
+        None => Action::DROP,
+    }
+}
+
+/// Parses the error again: they are rare, and that keeps the fast path small.
+#[inline(never)]
+fn read<A: Header, F: Frame>(frame: &F, l3: usize) -> Option<Errand<A>> {
+    let ip = A::parse(frame, l3, Quoted::No).ok()?;
+    let packet = parse::transport(frame, ip).ok()?;
+    if packet.transport != Transport::IcmpError {
+        return None;
+    }
+    let quote = quote::<A, F>(frame, &packet)?;
+    // An error goes to the sender of what it is about (net/netfilter/nf_conntrack_proto_icmp.c).
+    if ip.dst != quote.ip.src {
+        return None;
+    }
+    let outer = Rewrite { src: ip.src, dst: ip.dst, ports: Ports::default() };
+    let inner = Rewrite { src: quote.ip.src, dst: quote.ip.dst, ports: quote.ports };
+    Some(Errand { packet, quote, outer, inner })
+}
+
+/// If the service sent the quoted packet: to the copy that spoke for it. Gives
+/// the counter to charge.
+#[inline(never)]
+fn find_sender<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -> Option<u32> {
+    let Quote { ip: q, ports, .. } = &errand.quote;
+    let route = lookup::route(kernel, q.src, ports.src_raw, q.protocol)?;
+    let state = kernel.switch(route.switch())?;
+    let flow = || FlowOf {
+        client: q.dst,
+        service: q.src,
+        client_port_raw: ports.dst_raw,
+        service_port_raw: ports.src_raw,
+        protocol: q.protocol,
+    };
+    let side = lookup::side(kernel, route, &state, &errand.packet, flow)?;
+    let target = route.target(side);
+    if target.kind == TargetKind::Translate {
+        errand.outer.dst = target.addr;
+        errand.inner.src = target.addr;
+        if target.port_raw != 0 {
+            errand.inner.ports.src_raw = target.port_raw;
+        }
+    }
+    Some(route.counter())
+}
+
+/// If the quoted packet went to a copy: it went to the service.
+#[inline(never)]
+fn find_addressee<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -> Option<u32> {
+    let Quote { ip: q, ports, .. } = &errand.quote;
+    let entry = lookup::reverse(kernel, q.dst, ports.dst_raw, q.protocol)?;
+    let state = kernel.switch(entry.switch())?;
+    if !speaks(lookup::position(kernel, &state)?, entry.side()) {
+        kernel.give_up(entry.counter(), Reason::NotOwner);
+        return None;
+    }
+    errand.outer.src = entry.service();
+    errand.inner.dst = entry.service();
+    if entry.port_raw() != 0 {
+        errand.inner.ports.dst_raw = entry.port_raw();
+    }
+    Some(entry.counter())
+}
+
+#[inline(never)]
+fn leave<A: Header, K: Kernel<A>>(kernel: &K, link: Link, errand: &Errand<A>, counter: u32) -> Exit {
+    exit(kernel, link, &errand.packet, &errand.outer, counter)
+}
+
+/// Reads the quoted packet: its header and at least eight bytes of what is above.
+#[inline(always)]
+fn quote<A: Header, F: Frame>(frame: &F, packet: &Packet<A>) -> Option<Quote<A>> {
+    let ip = A::parse(frame, packet.ip.l4 + 8, Quoted::Yes).ok()?;
+    let end = packet.ip.l3 + usize::from(packet.ip.total_len);
+    if ip.fragment == Fragmentation::Later || ip.l4 + 8 > end || !frame.has(ip.l4 + 8) {
+        return None;
+    }
+    let (ports, checksum) = match ip.protocol {
+        // The kernel's NAT touches a quoted TCP checksum only if the whole
+        // header is there (net/netfilter/nf_nat_proto.c).
+        TCP => {
+            let whole = ip.l4 + 20 <= end && frame.has(ip.l4 + 20);
+            (parse::ports(frame, ip.l4).ok()?, if whole { ip.l4 + 16 } else { 0 })
+        }
+        UDP => (parse::ports(frame, ip.l4).ok()?, ip.l4 + 6),
+        p if p == A::ICMP => {
+            let id = match A::icmp_kind(frame.get(ip.l4)?) {
+                Transport::Echo => frame.get(ip.l4 + 4)?,
+                Transport::IcmpError | Transport::LinkLocal => return None,
+                _ => 0,
+            };
+            // An IPv4 ICMP checksum does not cover addresses.
+            let checksum = if A::CHECKSUM.is_none() { ip.l4 + 2 } else { 0 };
+            (Ports { src_raw: id, dst_raw: id }, checksum)
+        }
+        _ => (Ports::default(), 0),
+    };
+    Some(Quote { ip, ports, checksum })
+}
+
+/// Rewrites the quoted packet and the error around it.
+#[inline(never)]
+fn write<A: Header, F: Frame>(frame: &mut F, errand: &Errand<A>, exit: &Exit) -> Option<()> {
+    let Errand { packet, quote, outer, inner, .. } = errand;
+    let q = &quote.ip;
+    let addresses = q.src.delta(inner.src).and(q.dst.delta(inner.dst));
+    // Every word that changes below the error's own checksum.
+    let mut changed = addresses;
+    inner.src.store(frame, q.l3 + A::SRC)?;
+    inner.dst.store(frame, q.l3 + A::DST)?;
+    if let Some(offset) = A::CHECKSUM {
+        let old: u16 = frame.get(q.l3 + offset)?;
+        let new = addresses.apply(old);
+        frame.set(q.l3 + offset, new)?;
+        changed = changed.u16(old, new);
+    }
+    let mut covered = addresses;
+    if inner.ports != quote.ports {
+        let ports = Delta::NONE
+            .u16(quote.ports.src_raw, inner.ports.src_raw)
+            .u16(quote.ports.dst_raw, inner.ports.dst_raw);
+        frame.set(q.l4, inner.ports.src_raw)?;
+        frame.set(q.l4 + 2, inner.ports.dst_raw)?;
+        covered = covered.and(ports);
+        changed = changed.and(ports);
+    }
+    if quote.checksum != 0 {
+        let offset = quote.checksum;
+        let is_udp = q.protocol == UDP;
+        let old: u16 = frame.get(offset)?;
+        if !(is_udp && old == 0) {
+            let new = finish(covered, old, is_udp);
+            frame.set(offset, new)?;
+            changed = changed.u16(old, new);
+        }
+    }
+    let outer_addresses = packet.ip.src.delta(outer.src).and(packet.ip.dst.delta(outer.dst));
+    network(frame, packet, outer, exit, outer_addresses)?;
+    // ICMPv6 covers the outer addresses too (RFC 4443, 2.3).
+    if A::CHECKSUM.is_none() {
+        changed = changed.and(outer_addresses);
+    }
+    let offset = packet.ip.l4 + 2;
+    let old: u16 = frame.get(offset)?;
+    frame.set(offset, changed.apply(old))
+}

@@ -1,0 +1,132 @@
+//! What the verdict asks of its surroundings.
+
+use super::{Addr, Ip, Ports};
+use crate::abi::{Control, Filter, Flow, FlowKey, FragKey, Fragment, Reason, Side, TargetKind};
+
+/// Key of a route or reverse table; ports raw, zero for an address route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteKey<A> {
+    pub addr: A,
+    pub port_raw: u16,
+    pub protocol: u8,
+}
+
+/// One side of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<A> {
+    pub kind: TargetKind,
+    pub addr: A,
+    /// Zero leaves the port as it is.
+    pub port_raw: u16,
+}
+
+/// A row of a route table.
+pub trait Route<A> {
+    /// Slot of the switch.
+    fn switch(&self) -> u32;
+    fn counter(&self) -> u32;
+    fn target(&self, side: Side) -> Target<A>;
+}
+
+/// A row of a reverse table.
+pub trait Reverse<A> {
+    /// Slot of the switch.
+    fn switch(&self) -> u32;
+    fn counter(&self) -> u32;
+    fn service(&self) -> A;
+    /// Zero leaves the port as it is.
+    fn port_raw(&self) -> u16;
+    /// Whose packets these are.
+    fn side(&self) -> Side;
+}
+
+/// A switch slot, its control word read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwitchState {
+    pub control: Control,
+    pub lease_ns: u64,
+    pub drain_idle_ns: u64,
+}
+
+/// What a packet is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite<A> {
+    pub src: A,
+    pub dst: A,
+    pub ports: Ports,
+}
+
+/// How a packet leaves.
+///
+/// A flat struct and not an enum with data, like all that is handed on here:
+/// what an enum's other variants leave undefined, the compiler may keep
+/// undefined in a register, and the verifier refuses to see it stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    pub way: Way,
+    /// With [`Way::Direct`]: the interface.
+    pub egress: u32,
+    /// With [`Way::Direct`]: the first 12 bytes of the frame, raw.
+    pub macs: [u32; 3],
+    /// With [`Way::Direct`] and [`Way::TooBig`]: path MTU in bytes.
+    pub mtu: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Way {
+    /// By an interface that XDP can send to.
+    Direct = 1,
+    /// It does not fit the path.
+    TooBig = 2,
+    /// The neighbour's MAC address is not known yet.
+    Unresolved = 3,
+    /// To this host itself.
+    Local = 4,
+    /// By a way only the stack can take.
+    Up = 5,
+    /// Forwarding is off where the packet came in.
+    ForwardingOff = 6,
+    /// The routing table refuses.
+    Unreachable = 7,
+}
+
+impl NextHop {
+    /// A way that needs no more words.
+    #[inline(always)]
+    pub const fn other(way: Way) -> Self {
+        Self { way, egress: 0, macs: [0; 3], mtu: 0 }
+    }
+}
+
+/// What is counted of a packet that a route names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    ToPrimary,
+    ToGhost,
+    Reverse,
+}
+
+/// Tables and services around the verdict. Rows are read through references
+/// into BPF maps: each field once, and never two fields that must agree with a
+/// row read before.
+pub trait Kernel<A: Addr> {
+    /// Whether the bit is set in the filter.
+    fn may_match(&self, filter: Filter) -> bool;
+    fn route(&self, key: &RouteKey<A>) -> Option<&A::RouteRow>;
+    fn reverse(&self, key: &RouteKey<A>) -> Option<&A::ReverseRow>;
+    fn switch(&self, slot: u32) -> Option<SwitchState>;
+    fn host_generation(&self) -> u16;
+    /// CLOCK_MONOTONIC, coarse: a scheduler tick of resolution is enough here.
+    fn now_ns(&self) -> u64;
+    fn flow(&self, key: &FlowKey) -> Option<Flow>;
+    fn put_flow(&self, key: &FlowKey, flow: &Flow);
+    fn fragment(&self, key: &FragKey) -> Option<Fragment>;
+    fn put_fragment(&self, key: &FragKey, fragment: &Fragment);
+    /// How a packet leaves once it has been rewritten.
+    fn next_hop(&self, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop;
+    fn count(&self, counter: u32, traffic: Traffic, bytes: u64);
+    fn give_up(&self, counter: u32, reason: Reason);
+    /// Takes a token from the budget for ICMP errors.
+    fn icmp_token(&self) -> bool;
+}

@@ -1,0 +1,220 @@
+//! Finding what a packet belongs to: route, reverse entry, side, fragment.
+
+use super::{
+    Addr, Kernel, Route, RouteKey, SwitchState,
+    parse::{Fragmentation, Ip, Packet, Ports},
+    verdict::{drains_to, needs_clock, owner},
+};
+use crate::abi::{Flow, FlowKey, FragKey, Fragment, Position, Reason, Side, flags};
+
+/// Fragments of a datagram arrive within this time of its first (Linux
+/// reassembles for 30 s, net.ipv4.ipfrag_time).
+const FRAGMENT_NS_MAX: u64 = 30_000_000_000;
+/// A flow's time stamp is renewed when it is older than this, so that busy
+/// flows do not write to a shared cache line with each packet.
+const FLOW_RENEW_NS: u64 = 1_000_000_000;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// The route of a service address: the port route before the address route.
+#[inline(always)]
+pub(super) fn route<A: Addr, K: Kernel<A>>(kernel: &K, addr: A, port_raw: u16, protocol: u8) -> Option<&A::RouteRow> {
+    if port_raw != 0 && kernel.may_match(addr.port_filter(port_raw, protocol)) {
+        if let Some(route) = kernel.route(&RouteKey { addr, port_raw, protocol }) {
+            return Some(route);
+        }
+    }
+    kernel.route(&RouteKey { addr, port_raw: 0, protocol: 0 })
+}
+
+/// The reverse entry of a copy's address, found like [`route`].
+#[inline(always)]
+pub(super) fn reverse<A: Addr, K: Kernel<A>>(
+    kernel: &K,
+    addr: A,
+    port_raw: u16,
+    protocol: u8,
+) -> Option<&A::ReverseRow> {
+    if port_raw != 0 && kernel.may_match(addr.port_filter(port_raw, protocol)) {
+        if let Some(entry) = kernel.reverse(&RouteKey { addr, port_raw, protocol }) {
+            return Some(entry);
+        }
+    }
+    kernel.reverse(&RouteKey { addr, port_raw: 0, protocol: 0 })
+}
+
+/// Where a switch points now; reads the clock only where it matters.
+#[inline(always)]
+pub(super) fn position<A: Addr, K: Kernel<A>>(kernel: &K, state: &SwitchState) -> Option<Position> {
+    let now_ns = if needs_clock(state) { kernel.now_ns() } else { 0 };
+    owner(state, kernel.host_generation(), now_ns)
+}
+
+/// The ports of a packet. The first fragment leaves its ports behind for the
+/// later ones; a later one whose first was not seen has none.
+#[inline(always)]
+pub(super) fn ports<A: Addr, K: Kernel<A>>(kernel: &K, packet: &Packet<A>) -> Ports {
+    match packet.ip.fragment {
+        Fragmentation::Whole => packet.ports,
+        Fragmentation::First | Fragmentation::Later => fragment_ports(kernel, packet),
+    }
+}
+
+/// A function of its own, like the others below that are rarely called: a BPF
+/// program has 512 bytes of stack.
+#[inline(never)]
+fn fragment_ports<A: Addr, K: Kernel<A>>(kernel: &K, packet: &Packet<A>) -> Ports {
+    match packet.ip.fragment {
+        Fragmentation::Whole => packet.ports,
+        Fragmentation::First => {
+            let Ports { src_raw, dst_raw } = packet.ports;
+            let fragment = Fragment {
+                seen_ns: kernel.now_ns(),
+                src_port_be: src_raw.to_ne_bytes(),
+                dst_port_be: dst_raw.to_ne_bytes(),
+                pad: [0; 4],
+            };
+            kernel.put_fragment(&fragment_key(&packet.ip), &fragment);
+            packet.ports
+        }
+        Fragmentation::Later => match kernel.fragment(&fragment_key(&packet.ip)) {
+            Some(f) if kernel.now_ns().saturating_sub(f.seen_ns) <= FRAGMENT_NS_MAX => Ports {
+                src_raw: u16::from_ne_bytes(f.src_port_be),
+                dst_raw: u16::from_ne_bytes(f.dst_port_be),
+            },
+            _ => Ports::default(),
+        },
+    }
+}
+
+#[inline(always)]
+fn fragment_key<A: Addr>(ip: &Ip<A>) -> FragKey {
+    FragKey {
+        src_be: ip.src.mapped(),
+        dst_be: ip.dst.mapped(),
+        id_be: ip.id_raw.to_ne_bytes(),
+        protocol: ip.protocol,
+        pad: [0; 3],
+    }
+}
+
+/// A flow as the client sees it.
+#[derive(Clone, Copy)]
+pub(super) struct FlowOf<A> {
+    pub(super) client: A,
+    pub(super) service: A,
+    pub(super) client_port_raw: u16,
+    pub(super) service_port_raw: u16,
+    pub(super) protocol: u8,
+}
+
+impl<A: Addr> FlowOf<A> {
+    #[inline(always)]
+    fn key(&self) -> FlowKey {
+        FlowKey {
+            client_be: self.client.mapped(),
+            service_be: self.service.mapped(),
+            client_port_be: self.client_port_raw.to_ne_bytes(),
+            service_port_be: self.service_port_raw.to_ne_bytes(),
+            protocol: self.protocol,
+            pad: [0; 3],
+        }
+    }
+}
+
+/// The side a client's packet goes to. Records flows to the ghost where the
+/// switch tracks them, so that it can drain later.
+#[inline(always)]
+pub(super) fn side<A: Addr, K: Kernel<A>>(
+    kernel: &K,
+    route: &A::RouteRow,
+    state: &SwitchState,
+    packet: &Packet<A>,
+    flow: impl Fn() -> FlowOf<A>,
+) -> Option<Side> {
+    match position(kernel, state)? {
+        Position::Primary => Some(Side::Primary),
+        Position::Ghost => {
+            if state.control.flags & flags::TRACK != 0 {
+                record(kernel, route.switch(), flow, packet.tcp_flags);
+            }
+            Some(Side::Ghost)
+        }
+        Position::Draining => {
+            if packet.ip.fragment == Fragmentation::Later && flow().service_port_raw == 0 {
+                kernel.give_up(route.counter(), Reason::FragmentUnknown);
+            }
+            Some(draining(kernel, state.drain_idle_ns, flow, packet.tcp_flags))
+        }
+    }
+}
+
+/// Notes a packet of a flow that the ghost owns.
+#[inline(never)]
+fn record<A: Addr, K: Kernel<A>>(kernel: &K, switch: u32, flow: impl Fn() -> FlowOf<A>, tcp_flags: u8) {
+    let key = &flow().key();
+    let now_ns = kernel.now_ns();
+    let (syn, ends) = client_flags(tcp_flags);
+    let mut flow = match kernel.flow(key) {
+        Some(flow) if !(syn && flow.closed()) && flow.switch == switch => flow,
+        _ => Flow { last_ns: 0, switch, ended: 0, pad: [0; 3] },
+    };
+    if now_ns.saturating_sub(flow.last_ns) > FLOW_RENEW_NS || flow.ended | ends != flow.ended {
+        flow.last_ns = now_ns;
+        flow.ended |= ends;
+        kernel.put_flow(key, &flow);
+    }
+}
+
+/// The side of a flow while its switch drains; renews the ghost's.
+#[inline(never)]
+fn draining<A: Addr, K: Kernel<A>>(
+    kernel: &K,
+    idle_ns: u64,
+    flow: impl Fn() -> FlowOf<A>,
+    tcp_flags: u8,
+) -> Side {
+    let key = &flow().key();
+    let now_ns = kernel.now_ns();
+    let (syn, ends) = client_flags(tcp_flags);
+    let found = kernel.flow(key);
+    let side = drains_to(found.as_ref(), idle_ns, now_ns, syn);
+    if let (Side::Ghost, Some(mut flow)) = (side, found) {
+        if now_ns.saturating_sub(flow.last_ns) > FLOW_RENEW_NS || flow.ended | ends != flow.ended {
+            flow.last_ns = now_ns;
+            flow.ended |= ends;
+            kernel.put_flow(key, &flow);
+        }
+    }
+    side
+}
+
+/// Notes the end of a flow as the ghost's replies show it.
+#[inline(always)]
+pub(super) fn reply_ends<A: Addr, K: Kernel<A>>(kernel: &K, tcp_flags: u8, flow: impl Fn() -> FlowOf<A>) {
+    let ends = (if tcp_flags & FIN != 0 { Flow::FIN_SERVICE } else { 0 })
+        | (if tcp_flags & RST != 0 { Flow::RESET } else { 0 });
+    if ends != 0 {
+        note_end(kernel, flow, ends);
+    }
+}
+
+#[inline(never)]
+fn note_end<A: Addr, K: Kernel<A>>(kernel: &K, flow: impl Fn() -> FlowOf<A>, ends: u8) {
+    let key = flow().key();
+    if let Some(mut known) = kernel.flow(&key) {
+        known.ended |= ends;
+        kernel.put_flow(&key, &known);
+    }
+}
+
+/// Whether a client's packet opens a connection, and what it ends.
+#[inline(always)]
+fn client_flags(tcp_flags: u8) -> (bool, u8) {
+    let ends = (if tcp_flags & FIN != 0 { Flow::FIN_CLIENT } else { 0 })
+        | (if tcp_flags & RST != 0 { Flow::RESET } else { 0 });
+    (tcp_flags & (SYN | ACK) == SYN, ends)
+}

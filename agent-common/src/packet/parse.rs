@@ -1,0 +1,407 @@
+//! Network and transport headers, checked as the kernel's own NAT checks them.
+
+use super::{
+    Addr, Frame, V4, V6,
+    checksum::fold,
+};
+
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const UDPLITE: u8 = 136;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// IPv6 extension headers walked at most; more than any real packet has.
+const EXTENSION_HEADERS_MAX: usize = 6;
+
+/// Why a packet is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragmentation {
+    Whole,
+    /// Carries the transport header.
+    First,
+    Later,
+}
+
+/// Transport ports, raw. For ICMP echo both hold the identifier; zero where there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ports {
+    pub src_raw: u16,
+    pub dst_raw: u16,
+}
+
+/// A network header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip<A> {
+    /// Offset of this header.
+    pub l3: usize,
+    /// Offset of what follows the header and its extensions.
+    pub l4: usize,
+    /// Bytes from `l3` on, as the header says.
+    pub total_len: u16,
+    pub src: A,
+    pub dst: A,
+    /// What is at `l4` (for a later IPv6 fragment: what its fragment header names).
+    pub protocol: u8,
+    pub ttl: u8,
+    pub tos: u8,
+    pub fragment: Fragmentation,
+    /// Identification of a fragment, raw.
+    pub id_raw: u32,
+    /// IPv4 options or IPv6 hop-by-hop options: a router has to look at them.
+    pub router_options: bool,
+    /// May not be fragmented on its way.
+    pub dont_fragment: bool,
+}
+
+/// What is above the network header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    /// UDP, and UDP-Lite and DCCP, whose checksum is at the same place.
+    Udp,
+    /// ICMP or ICMPv6 echo.
+    Echo,
+    /// Carries the packet it is about.
+    IcmpError,
+    /// Other ICMP that may cross a router.
+    IcmpOther,
+    /// ICMPv6 neighbour and multicast discovery: never crosses a router.
+    LinkLocal,
+    /// A later fragment, or a protocol without ports.
+    Opaque,
+}
+
+/// A whole packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<A> {
+    pub ip: Ip<A>,
+    pub transport: Transport,
+    /// As in the header: FIN 1, SYN 2, RST 4, ACK 16. Zero if not TCP.
+    pub tcp_flags: u8,
+    pub ports: Ports,
+}
+
+impl<A: Addr> Packet<A> {
+    /// Offset of the checksum that covers addresses or ports, where there is one.
+    #[inline(always)]
+    pub fn checksum_offset(&self) -> Option<usize> {
+        match self.transport {
+            Transport::Tcp => Some(self.ip.l4 + 16),
+            Transport::Udp => Some(self.ip.l4 + 6),
+            Transport::Echo | Transport::IcmpOther if A::ICMP == ICMPV6 => Some(self.ip.l4 + 2),
+            _ => None,
+        }
+    }
+}
+
+/// Families differ in their headers only.
+pub trait Header: Addr {
+    /// Source, destination and next protocol, before anything is checked.
+    fn peek<F: Frame>(frame: &F, l3: usize) -> Option<(Self, Self, u8)>;
+    /// The header at `l3`. `quoted`: inside an ICMP error, where the packet
+    /// may be cut short.
+    fn parse<F: Frame>(frame: &F, l3: usize, quoted: Quoted) -> Result<Ip<Self>, Malformed>;
+    /// Whether an ICMP error may hide behind this protocol number.
+    fn may_be_icmp(protocol: u8) -> bool;
+    /// Offsets of source, destination and TTL within the header.
+    const SRC: usize;
+    const DST: usize;
+    const TTL: usize;
+    /// Offset of the header checksum, for IPv4.
+    const CHECKSUM: Option<usize>;
+    fn icmp_kind(icmp_type: u8) -> Transport;
+}
+
+/// Whether a header is a packet's own or quoted in an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quoted {
+    No,
+    Yes,
+}
+
+impl Header for V4 {
+    const SRC: usize = 12;
+    const DST: usize = 16;
+    const TTL: usize = 8;
+    const CHECKSUM: Option<usize> = Some(10);
+
+    #[inline(always)]
+    fn peek<F: Frame>(frame: &F, l3: usize) -> Option<(Self, Self, u8)> {
+        let dst = Self::load(frame, l3 + 16)?;
+        let src = Self::load(frame, l3 + 12)?;
+        Some((src, dst, frame.get(l3 + 9)?))
+    }
+
+    #[inline(always)]
+    fn parse<F: Frame>(frame: &F, l3: usize, quoted: Quoted) -> Result<Ip<Self>, Malformed> {
+        let word = |i: usize| frame.get::<u32>(l3 + i * 4).ok_or(Malformed);
+        let words = [word(0)?, word(1)?, word(2)?, word(3)?, word(4)?];
+        let [version_ihl, tos, len_hi, len_lo] = words[0].to_ne_bytes();
+        let [_, _, off_hi, off_lo] = words[1].to_ne_bytes();
+        let [ttl, protocol, _, _] = words[2].to_ne_bytes();
+        let total_len = u16::from_be_bytes([len_hi, len_lo]);
+        let offset = u16::from_be_bytes([off_hi, off_lo]);
+        let ihl = usize::from(version_ihl & 15);
+        if version_ihl >> 4 != 4 || ihl < 5 || usize::from(total_len) < ihl * 4 {
+            return Err(Malformed);
+        }
+        let mut sum = 0u64;
+        for w in words {
+            sum += u64::from(w);
+        }
+        for i in 5..15 {
+            if i >= ihl {
+                break;
+            }
+            sum += u64::from(word(i)?);
+        }
+        // A quoted header is as some router saw it: its TTL may already be
+        // gone, its checksum is not to be relied on (RFC 1812, 4.3.2.3).
+        if quoted == Quoted::No {
+            if fold(sum) != 0xffff || !frame.holds(l3 + usize::from(total_len)) {
+                return Err(Malformed);
+            }
+        }
+        let fragment = match (offset & 0x1fff, offset & 0x2000) {
+            (0, 0) => Fragmentation::Whole,
+            (0, _) => Fragmentation::First,
+            _ => Fragmentation::Later,
+        };
+        Ok(Ip {
+            l3,
+            l4: l3 + ihl * 4,
+            total_len,
+            src: Self(words[3].to_ne_bytes()),
+            dst: Self(words[4].to_ne_bytes()),
+            protocol,
+            ttl,
+            tos,
+            fragment,
+            id_raw: words[1] & u32::from_ne_bytes([0xff, 0xff, 0, 0]),
+            router_options: ihl > 5,
+            dont_fragment: offset & 0x4000 != 0,
+        })
+    }
+
+    #[inline(always)]
+    fn may_be_icmp(protocol: u8) -> bool {
+        protocol == ICMP
+    }
+
+    /// RFC 792.
+    #[inline(always)]
+    fn icmp_kind(icmp_type: u8) -> Transport {
+        match icmp_type {
+            0 | 8 => Transport::Echo,
+            3 | 4 | 5 | 11 | 12 => Transport::IcmpError,
+            _ => Transport::IcmpOther,
+        }
+    }
+}
+
+impl Header for V6 {
+    const SRC: usize = 8;
+    const DST: usize = 24;
+    const TTL: usize = 7;
+    const CHECKSUM: Option<usize> = None;
+
+    #[inline(always)]
+    fn peek<F: Frame>(frame: &F, l3: usize) -> Option<(Self, Self, u8)> {
+        let dst = Self::load(frame, l3 + 24)?;
+        let src = Self::load(frame, l3 + 8)?;
+        Some((src, dst, frame.get(l3 + 6)?))
+    }
+
+    #[inline(always)]
+    fn parse<F: Frame>(frame: &F, l3: usize, quoted: Quoted) -> Result<Ip<Self>, Malformed> {
+        let (src, dst, next) = Self::peek(frame, l3).ok_or(Malformed)?;
+        let [v, t, _, _] = frame.get::<u32>(l3).ok_or(Malformed)?.to_ne_bytes();
+        let [len_hi, len_lo, _, ttl] = frame.get::<u32>(l3 + 4).ok_or(Malformed)?.to_ne_bytes();
+        let payload = u16::from_be_bytes([len_hi, len_lo]);
+        let total_len = payload.checked_add(40).ok_or(Malformed)?;
+        if v >> 4 != 6 || quoted == Quoted::No && !frame.holds(l3 + usize::from(total_len)) {
+            return Err(Malformed);
+        }
+        let router_options = next == HOP_BY_HOP;
+        let mut walk = Walk { l4: l3 + 40, protocol: next, fragment: Fragmentation::Whole, id_raw: 0 };
+        if is_extension(next) {
+            walk = Walk::unpack(frame.walk_extensions(l3, next)).ok_or(Malformed)?;
+        }
+        let Walk { l4, protocol, fragment, id_raw } = walk;
+        if l4 > l3 + usize::from(total_len) {
+            return Err(Malformed);
+        }
+        Ok(Ip {
+            l3,
+            l4,
+            total_len,
+            src,
+            dst,
+            protocol,
+            ttl,
+            tos: v << 4 | t >> 4,
+            fragment,
+            id_raw,
+            router_options,
+            dont_fragment: true,
+        })
+    }
+
+    #[inline(always)]
+    fn may_be_icmp(protocol: u8) -> bool {
+        protocol == ICMPV6 || is_extension(protocol)
+    }
+
+    /// RFC 4443; 130 to 137 and 143 to 153 are RFC 2710, 4861, 3810, 4286:
+    /// what `nf_conntrack` leaves alone as well.
+    #[inline(always)]
+    fn icmp_kind(icmp_type: u8) -> Transport {
+        match icmp_type {
+            1..=4 => Transport::IcmpError,
+            128 | 129 => Transport::Echo,
+            130..=137 | 143..=153 => Transport::LinkLocal,
+            _ => Transport::IcmpOther,
+        }
+    }
+}
+
+const HOP_BY_HOP: u8 = 0;
+const FRAGMENT: u8 = 44;
+const NO_NEXT: u8 = 59;
+
+/// Headers that may stand between an IPv6 header and its payload, and the one
+/// that says that there is none (RFC 8200, 4; RFC 4302 for 51).
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | 43 | FRAGMENT | 51 | NO_NEXT | 60)
+}
+
+/// Where a walk over extension headers ended. Packed into one word on its way
+/// (see [`Frame::walk_extensions`]); zero is "malformed".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Walk {
+    l4: usize,
+    protocol: u8,
+    fragment: Fragmentation,
+    id_raw: u32,
+}
+
+impl Walk {
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        let fragment = match self.fragment {
+            Fragmentation::Whole => 0,
+            Fragmentation::First => 1,
+            Fragmentation::Later => 2,
+        };
+        (self.l4 as u64 & 0xfff) | u64::from(self.protocol) << 12 | fragment << 20 | u64::from(self.id_raw) << 32
+    }
+
+    #[inline(always)]
+    fn unpack(word: u64) -> Option<Self> {
+        let fragment = match word >> 20 & 3 {
+            0 => Fragmentation::Whole,
+            1 => Fragmentation::First,
+            _ => Fragmentation::Later,
+        };
+        let l4 = (word & 0xfff) as usize;
+        (l4 != 0).then_some(Self { l4, protocol: (word >> 12) as u8, fragment, id_raw: (word >> 32) as u32 })
+    }
+}
+
+/// The walk itself; see [`Frame::walk_extensions`].
+#[inline(always)]
+pub fn walk_extensions<F: Frame>(frame: &F, l3: usize, next: u8) -> u64 {
+    walk(frame, l3, next).map_or(0, Walk::pack)
+}
+
+#[inline(always)]
+fn walk<F: Frame>(frame: &F, l3: usize, mut next: u8) -> Option<Walk> {
+    let mut l4 = l3 + 40;
+    let mut fragment = Fragmentation::Whole;
+    let mut id_raw = 0;
+    for _ in 0..EXTENSION_HEADERS_MAX {
+        let length = match next {
+            FRAGMENT => {
+                let [_, _, hi, lo] = frame.get::<u32>(l4)?.to_ne_bytes();
+                let offset = u16::from_be_bytes([hi, lo]);
+                id_raw = frame.get::<u32>(l4 + 4)?;
+                if offset & 0xfff8 != 0 {
+                    let protocol = frame.get(l4)?;
+                    return Some(Walk { l4: l4 + 8, protocol, fragment: Fragmentation::Later, id_raw });
+                }
+                if offset & 1 != 0 {
+                    fragment = Fragmentation::First;
+                }
+                8
+            }
+            51 => (usize::from(frame.get::<u8>(l4 + 1)?) + 2) * 4,
+            NO_NEXT => return None,
+            _ => (usize::from(frame.get::<u8>(l4 + 1)?) + 1) * 8,
+        };
+        next = frame.get(l4)?;
+        l4 += length;
+        if !is_extension(next) {
+            return (l4 < 0x1000).then_some(Walk { l4, protocol: next, fragment, id_raw });
+        }
+    }
+    None
+}
+
+/// Reads what is above a packet's own network header.
+#[inline(always)]
+pub(super) fn transport<A: Header, F: Frame>(frame: &F, ip: Ip<A>) -> Result<Packet<A>, Malformed> {
+    let bare = Packet { ip, transport: Transport::Opaque, tcp_flags: 0, ports: Ports::default() };
+    if ip.fragment == Fragmentation::Later {
+        return Ok(bare);
+    }
+    let l4 = ip.l4;
+    let l4_len = (ip.l3 + usize::from(ip.total_len)).wrapping_sub(l4);
+    match ip.protocol {
+        TCP => {
+            let [offset, tcp_flags] = frame.get::<u16>(l4 + 12).ok_or(Malformed)?.to_ne_bytes();
+            let header = usize::from(offset >> 4) * 4;
+            if l4_len < 20 || header < 20 || header > l4_len || !frame.has(l4 + 20) {
+                return Err(Malformed);
+            }
+            Ok(Packet { transport: Transport::Tcp, tcp_flags, ports: ports(frame, l4)?, ..bare })
+        }
+        UDP | UDPLITE | DCCP => {
+            let length = u16::from_be(frame.get(l4 + 4).ok_or(Malformed)?);
+            let length = usize::from(length);
+            let whole_udp = ip.protocol == UDP && ip.fragment == Fragmentation::Whole;
+            if l4_len < 8 || whole_udp && (length < 8 || length > l4_len) || !frame.has(l4 + 8) {
+                return Err(Malformed);
+            }
+            Ok(Packet { transport: Transport::Udp, ports: ports(frame, l4)?, ..bare })
+        }
+        p if p == A::ICMP => {
+            let kind = A::icmp_kind(frame.get(l4).ok_or(Malformed)?);
+            if l4_len < 8 || !frame.has(l4 + 8) {
+                return Err(Malformed);
+            }
+            let ports = match kind {
+                Transport::Echo => {
+                    let id = frame.get(l4 + 4).ok_or(Malformed)?;
+                    Ports { src_raw: id, dst_raw: id }
+                }
+                _ => Ports::default(),
+            };
+            Ok(Packet { transport: kind, ports, ..bare })
+        }
+        _ => Ok(bare),
+    }
+}
+
+#[inline(always)]
+pub(super) fn ports<F: Frame>(frame: &F, l4: usize) -> Result<Ports, Malformed> {
+    Ok(Ports {
+        src_raw: frame.get(l4).ok_or(Malformed)?,
+        dst_raw: frame.get(l4 + 2).ok_or(Malformed)?,
+    })
+}

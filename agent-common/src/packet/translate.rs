@@ -1,0 +1,87 @@
+//! The translation: addresses, ports, TTL, MAC addresses and every checksum.
+//!
+//! All offsets were checked by the parser. A store that fails all the same
+//! leaves a frame half written, so callers drop it.
+
+use super::{
+    Frame, Rewrite,
+    checksum::Delta,
+    leave::Exit,
+    parse::{Header, Packet, Transport},
+};
+
+/// Rewrites a packet that is no ICMP error. If it departs from here it gets new
+/// MAC addresses and its TTL counts down.
+#[inline(always)]
+pub(super) fn translate<A: Header, F: Frame>(
+    frame: &mut F,
+    packet: &Packet<A>,
+    new: &Rewrite<A>,
+    exit: &Exit,
+) -> Option<()> {
+    let ip = &packet.ip;
+    let addresses = ip.src.delta(new.src).and(ip.dst.delta(new.dst));
+    network(frame, packet, new, exit, addresses)?;
+    let Some(offset) = packet.checksum_offset() else { return Some(()) };
+    let old: u16 = frame.get(offset)?;
+    let is_udp = packet.transport == Transport::Udp;
+    let has_ports = is_udp || packet.transport == Transport::Tcp;
+    let mut delta = addresses;
+    if has_ports && new.ports != packet.ports {
+        delta = delta
+            .u16(packet.ports.src_raw, new.ports.src_raw)
+            .u16(packet.ports.dst_raw, new.ports.dst_raw);
+        frame.set(ip.l4, new.ports.src_raw)?;
+        frame.set(ip.l4 + 2, new.ports.dst_raw)?;
+    }
+    // A UDP checksum of zero means "none" and stays; a computed zero is
+    // sent as all ones (RFC 768).
+    if is_udp && old == 0 {
+        return Some(());
+    }
+    frame.set(offset, finish(delta, old, is_udp))
+}
+
+/// Rewrites link and network header, given what the addresses add up to.
+#[inline(always)]
+pub(super) fn network<A: Header, F: Frame>(
+    frame: &mut F,
+    packet: &Packet<A>,
+    new: &Rewrite<A>,
+    exit: &Exit,
+    addresses: Delta,
+) -> Option<()> {
+    let ip = &packet.ip;
+    let mut header = addresses;
+    if exit.departs() {
+        frame.set(0, exit.macs[0])?;
+        frame.set(4, exit.macs[1])?;
+        frame.set(8, exit.macs[2])?;
+        let ttl = ip.ttl.saturating_sub(1);
+        frame.set(ip.l3 + A::TTL, ttl)?;
+        header = header.u16(
+            u16::from_ne_bytes([ip.ttl, 0]),
+            u16::from_ne_bytes([ttl, 0]),
+        );
+    }
+    if new.src != ip.src {
+        new.src.store(frame, ip.l3 + A::SRC)?;
+    }
+    if new.dst != ip.dst {
+        new.dst.store(frame, ip.l3 + A::DST)?;
+    }
+    if let Some(offset) = A::CHECKSUM {
+        let old: u16 = frame.get(ip.l3 + offset)?;
+        frame.set(ip.l3 + offset, header.apply(old))?;
+    }
+    Some(())
+}
+
+/// A checksum field after a change.
+#[inline(always)]
+pub(super) fn finish(delta: Delta, old: u16, is_udp: bool) -> u16 {
+    match delta.apply(old) {
+        0 if is_udp => 0xffff,
+        check => check,
+    }
+}
