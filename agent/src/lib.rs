@@ -8,4 +8,6 @@ pub mod config;
 pub mod control;
 pub mod model;
 pub mod orchestrate;
+#[cfg(test)]
+mod privilege;
 pub mod steer;
