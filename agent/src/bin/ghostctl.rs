@@ -1,1 +1,7 @@
-fn main() {}
+//! ghostctl: see `ghostd::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ghostd::cli::main()
+}

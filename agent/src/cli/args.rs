@@ -1,0 +1,131 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use agent_common::abi::names::PIN_ROOT;
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::{control::SOCKET_PATH, model::InstanceName};
+
+/// Look at and drive ghostd on this host.
+///
+/// Exit status: 0 healthy or done, 1 degraded or refused, 2 wrong usage,
+/// 3 no daemon answers (what is shown was then read from the pinned maps).
+#[derive(Debug, Parser)]
+#[command(name = "ghostctl", version, propagate_version = true)]
+pub struct Args {
+    /// Socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+
+    /// Where ghostd's maps and links are pinned
+    #[arg(long, global = true, value_name = "DIR", default_value = PIN_ROOT)]
+    pub pins: PathBuf,
+
+    /// How to print what a person would read as a table
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub output: Output,
+
+    /// Colour: `auto` is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Host, uplinks, instances and findings on one screen
+    Status {
+        /// One line
+        #[arg(long)]
+        brief: bool,
+    },
+    /// Routes with their counters
+    Routes {
+        /// Only routes of this instance
+        instance: Option<InstanceName>,
+    },
+    /// Show or move switches
+    #[command(subcommand)]
+    Switch(Switch),
+    /// What happened, one line an event
+    Events {
+        /// Wait for more
+        #[arg(short, long)]
+        follow: bool,
+        /// Only events with a greater sequence number
+        #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+        since: u64,
+    },
+    /// Look for trouble, and say what mends it
+    Doctor,
+    /// Remove pins and links without the daemon: ends all steering
+    Clean {
+        /// Also while a daemon runs
+        #[arg(long)]
+        force: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Have the daemon read its configuration again
+    Reload,
+    /// Write completions for a shell to standard output
+    Completions { shell: Shell },
+    /// Write man pages: all of them to a folder, or the first to standard output
+    Man { folder: Option<PathBuf> },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Switch {
+    /// Where switches point, and why
+    Show {
+        /// Only the switch of this instance
+        #[arg(conflicts_with = "host")]
+        instance: Option<InstanceName>,
+        /// Only the host switch
+        #[arg(long)]
+        host: bool,
+    },
+    /// Point at the ghost
+    Throw(Whose),
+    /// Point at the primary at once
+    Restore(Whose),
+    /// Point at the primary; connections of the ghost stay until they end
+    Drain { instance: InstanceName },
+    /// Let the kernel throw the switch by itself
+    Arm { instance: InstanceName },
+    /// Do not let the kernel throw the switch by itself
+    Disarm { instance: InstanceName },
+}
+
+#[derive(Debug, Group)]
+#[group(required = true, multiple = false)]
+pub struct Whose {
+    pub instance: Option<InstanceName>,
+    /// The host switch: all armed instances
+    #[arg(long)]
+    pub host: bool,
+}

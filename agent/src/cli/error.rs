@@ -1,0 +1,109 @@
+//! What can go wrong, and the exit status that says so.
+
+use std::{error::Error, io, path::PathBuf, process::ExitCode};
+
+use super::offline::OfflineError;
+use crate::control::dto::Problem;
+
+/// Exit status of ghostctl.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Healthy, or done.
+    Good = 0,
+    /// Degraded, or refused.
+    Degraded = 1,
+    Usage = 2,
+    /// No daemon answers.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error("no daemon answers on {0}")]
+    Unreachable(PathBuf, #[source] io::Error),
+    #[error("the daemon on {0} broke off")]
+    Broken(PathBuf, #[source] hyper::Error),
+    #[error("the daemon on {socket} gave no answer to {what} within {seconds} s")]
+    TimedOut {
+        socket: PathBuf,
+        what: String,
+        seconds: u64,
+    },
+    #[error("the daemon's answer to {0} is larger than {1} bytes")]
+    TooLarge(String, usize),
+    #[error("cannot read the daemon's answer to {0}; are ghostctl and ghostd of one version?")]
+    Answer(String, #[source] serde_json::Error),
+    #[error("{}: {}", .0.title, .0.detail)]
+    Refused(Problem),
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    #[error("there is no instance `{0}`")]
+    UnknownInstance(String),
+    #[error("a daemon runs; `ghostctl clean --force` removes its pins under it")]
+    DaemonRuns,
+    #[error("nobody to ask: standard input is not a terminal; `--yes` does not ask")]
+    NobodyToAsk,
+    #[error("cannot write {0}")]
+    Write(String, #[source] io::Error),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl CliError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable(..) | Self::Broken(..) | Self::TimedOut { .. } => Exit::Unreachable,
+            Self::NobodyToAsk | Self::DaemonRuns => Exit::Usage,
+            // A reader that went away (`ghostctl routes | head`) wants no noise.
+            Self::Write(_, e) if e.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
+            Self::TooLarge(..)
+            | Self::Answer(..)
+            | Self::Refused(_)
+            | Self::Offline(_)
+            | Self::UnknownInstance(_)
+            | Self::Write(..)
+            | Self::Runtime(_) => Exit::Degraded,
+        }
+    }
+
+    /// Nobody listens, or whoever does is hung.
+    pub fn is_unreachable(&self) -> bool {
+        self.exit() == Exit::Unreachable
+    }
+
+    /// The error, its causes, and what to do about it.
+    pub fn report(&self) {
+        if self.exit() == Exit::Good {
+            return;
+        }
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        eprintln!("ghostctl: {text}");
+        if let Some(hint) = self.hint() {
+            eprintln!("   hint: {hint}");
+        }
+    }
+
+    fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Refused(problem) => problem.hint.as_deref(),
+            Self::Unreachable(_, e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Some("use sudo, or name an operators or readers group in the configuration")
+            }
+            Self::Unreachable(..) => Some("`systemctl start ghostd` starts it"),
+            Self::TimedOut { .. } => Some("`systemctl status ghostd` shows what it does"),
+            Self::UnknownInstance(_) => Some("`ghostctl switch show` lists the instances"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A snapshot with one of everything, for tests.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use agent_common::abi::{
+    ABI_VERSION, Cause, EventKind, FenceMode, Position, Reason, RouteCounters, Side,
+};
+
+use crate::model::{
+    CounterIndex, EventView, HostView, Ifindex, InstanceView, L4, PortView, Protocol, RouteSpec,
+    RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView, XdpMode,
+};
+
+pub(crate) fn ifindex(index: u32) -> Ifindex {
+    Ifindex(NonZeroU32::new(index).unwrap())
+}
+
+pub(crate) fn uplink(interface: &str, index: u32, mode: Option<XdpMode>) -> UplinkView {
+    UplinkView {
+        interface: interface.to_owned(),
+        ifindex: ifindex(index),
+        mode,
+        program_id: 41,
+        program: "gd_steer".to_owned(),
+    }
+}
+
+pub(crate) fn switch(position: Position) -> SwitchView {
+    SwitchView {
+        position,
+        own_position: position,
+        by_host: false,
+        armed: true,
+        tracked: true,
+        term: 1,
+        cause: None,
+        cause_pid: 0,
+        moved_ago: None,
+        draining_flows: None,
+    }
+}
+
+pub(crate) fn route(index: u32, addr: &str, l4: Option<L4>, ghost: &str) -> RouteView {
+    let mut counters = RouteCounters {
+        primary_packets: 1_234_567,
+        primary_bytes: 1_600_000_000,
+        ghost_packets: 3_400,
+        ghost_bytes: 2_100_000,
+        reverse_packets: 900_000,
+        reverse_bytes: 800_000_000,
+        ..RouteCounters::default()
+    };
+    counters.reasons[Reason::NeighbourUnresolved as usize] = 12;
+    RouteView {
+        spec: RouteSpec {
+            service: Service {
+                addr: addr.parse().unwrap(),
+                l4,
+            },
+            primary: Target::Native,
+            ghost: Target::Translate {
+                addr: ghost.parse().unwrap(),
+                port: l4.map(|l4| l4.port + 8000),
+            },
+        },
+        counter: CounterIndex(index),
+        counters,
+    }
+}
+
+pub(crate) fn instance(name: &str, slot: u32, switch: SwitchView) -> InstanceView {
+    let https = L4 {
+        protocol: Protocol::Tcp,
+        port: 443,
+    };
+    InstanceView {
+        name: name.to_owned(),
+        slot: SlotIndex(slot),
+        switch,
+        routes: vec![
+            route(2 * slot, "192.0.2.10", None, "198.51.100.20"),
+            route(2 * slot + 1, "2001:db8::10", Some(https), "2001:db8:1::20"),
+        ],
+        ports: vec![PortView {
+            interface: format!("tap-{name}"),
+            ifindex: ifindex(100 + slot),
+            side: Side::Primary,
+            fence: FenceMode::Quiet,
+            fenced_packets: 17,
+        }],
+    }
+}
+
+/// `db` cannot drain, `mail` drains, `web` is at its ghost after a reboot.
+pub(crate) fn snapshot() -> Snapshot {
+    let db = SwitchView {
+        tracked: false,
+        ..switch(Position::Primary)
+    };
+    let mail = SwitchView {
+        cause: Some(Cause::Commanded),
+        cause_pid: 900,
+        moved_ago: Some(Duration::from_secs(75)),
+        draining_flows: Some(42),
+        term: 3,
+        ..switch(Position::Draining)
+    };
+    let web = SwitchView {
+        cause: Some(Cause::InstanceReboot),
+        cause_pid: 4711,
+        moved_ago: Some(Duration::from_millis(2_500)),
+        term: 2,
+        ..switch(Position::Ghost)
+    };
+    Snapshot {
+        host: HostView {
+            generation: 0,
+            thrown_ago: None,
+            cause_pid: 0,
+            abi_version: ABI_VERSION,
+            ghostd_version: "0.1.0".to_owned(),
+        },
+        instances: vec![
+            instance("db", 0, db),
+            instance("mail", 1, mail),
+            instance("web", 2, web),
+        ],
+        uplinks: vec![uplink("eth1", 3, Some(XdpMode::Native))],
+    }
+}
+
+/// After `reboot(2)` on the host, with one uplink in generic mode and one gone.
+pub(crate) fn host_thrown() -> Snapshot {
+    let mut seen = snapshot();
+    seen.host.generation = 1;
+    seen.host.thrown_ago = Some(Duration::from_secs(3));
+    seen.host.cause_pid = 1;
+    for instance in &mut seen.instances {
+        instance.switch.position = Position::Ghost;
+        instance.switch.by_host = true;
+    }
+    seen.uplinks = vec![
+        uplink("eth1", 3, Some(XdpMode::Generic)),
+        uplink("", 4, None),
+    ];
+    seen
+}
+
+pub(crate) fn reboot(kind: EventKind) -> EventView {
+    let thrown = matches!(kind, EventKind::HostReboot | EventKind::InstanceReboot);
+    let of_host = matches!(kind, EventKind::HostReboot);
+    EventView {
+        kind,
+        slot: (!of_host).then_some(SlotIndex(2)),
+        pid: 4711,
+        tid: 4711,
+        uid: 0,
+        gid: 0,
+        comm: "init".to_owned(),
+        command: 0x0123_4567,
+        errno: matches!(kind, EventKind::RebootFailed).then_some(1),
+        cgroup_id: 77,
+        entered: Duration::from_secs(1000),
+        throw_took: thrown.then_some(Duration::from_nanos(1_420)),
+        host_generation: u64::from(of_host),
+    }
+}
