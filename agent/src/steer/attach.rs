@@ -90,18 +90,26 @@ fn update(
     if !is_on(&link, wanted.ifindex) {
         return Ok(None);
     }
-    match sys::link_update(link.as_fd(), wanted.program) {
-        Ok(()) => {}
-        // The interface went away in between.
-        Err(e) if e.raw_os_error() == Some(libc::ENOLINK) => return Ok(None),
-        Err(e) => return Err(fail(wanted, "replace the XDP program")(e)),
+    let (id, _) =
+        sys::program_info(wanted.program).map_err(fail(wanted, "describe the program"))?;
+    // An update waits for all packets under way, so it is not done for nothing.
+    if sys::link_info(link.as_fd())
+        .map(|info| info.program_id)
+        .ok()
+        != Some(id)
+    {
+        match sys::link_update(link.as_fd(), wanted.program) {
+            Ok(()) => {}
+            // The interface went away in between.
+            Err(e) if e.raw_os_error() == Some(libc::ENOLINK) => return Ok(None),
+            Err(e) => return Err(fail(wanted, "replace the XDP program")(e)),
+        }
     }
     // An index says nothing about which network namespace it is of: the
     // kernel must show the link's program on the interface that we see.
-    let info = sys::link_info(link.as_fd()).map_err(fail(wanted, "describe the link"))?;
     let attached = netlink.attached_xdp(wanted.ifindex)?;
     Ok(attached
-        .filter(|a| a.program_id == info.program_id && is_on(&link, wanted.ifindex))
+        .filter(|a| a.program_id == id && is_on(&link, wanted.ifindex))
         .map(|a| a.mode))
 }
 

@@ -47,7 +47,7 @@ pub enum BtfError {
 }
 
 /// Offsets for the tracepoint programs, from the bytes of /sys/kernel/btf/vmlinux.
-pub fn task_offsets(bytes: &[u8]) -> Result<TaskOffsets, BtfError> {
+pub(super) fn task_offsets(bytes: &[u8]) -> Result<TaskOffsets, BtfError> {
     let btf = Btf::parse(bytes)?;
     let task = btf.structure("task_struct", "thread_pid")?;
     let cred = btf.structure("cred", "cap_effective")?;
@@ -189,14 +189,20 @@ impl<'a> Btf<'a> {
             let name = u32_at(self.types, at)?;
             let kind = u32_at(self.types, at + 4)?;
             let offset = u32_at(self.types, at + 8)?;
-            let bits = u64::from(if head.flag { offset & 0xff_ffff } else { offset });
+            let bits = u64::from(if head.flag {
+                offset & 0xff_ffff
+            } else {
+                offset
+            });
             if name != 0 && self.is_named(name, field) {
                 return Ok(Some(bits));
             }
             if name != 0 || depth == NESTING_MAX {
                 continue;
             }
-            let Some(&inner) = (kind as usize).checked_sub(1).and_then(|i| self.starts.get(i))
+            let Some(&inner) = (kind as usize)
+                .checked_sub(1)
+                .and_then(|i| self.starts.get(i))
             else {
                 continue;
             };
@@ -281,16 +287,28 @@ mod tests {
     fn endless_nesting_ends() {
         let mut bytes = Vec::new();
         for word in [
-            u32::from(MAGIC) | 1 << 16, 24, 0, 24, 24, 16, //
-            1, KIND_STRUCT << 24 | 1, 8, // struct task_struct, one member
-            0, 1, 0, // anonymous, type 1
+            u32::from(MAGIC) | 1 << 16,
+            24,
+            0,
+            24,
+            24,
+            16, //
+            1,
+            KIND_STRUCT << 24 | 1,
+            8, // struct task_struct, one member
+            0,
+            1,
+            0, // anonymous, type 1
         ] {
             bytes.extend(u32::to_ne_bytes(word));
         }
         bytes.extend(b"\0task_struct\0\0\0\0");
         assert_eq!(
             task_offsets(&bytes),
-            Err(BtfError::NoField { structure: "task_struct", field: "thread_pid" })
+            Err(BtfError::NoField {
+                structure: "task_struct",
+                field: "thread_pid"
+            })
         );
     }
 

@@ -21,7 +21,9 @@ pub enum SteerError {
     NotBpffs(PathBuf),
     #[error("cannot make or open the pin folder {0}")]
     PinRoot(PathBuf, #[source] io::Error),
-    #[error("nothing is pinned at {0}: no ghostd has run here since the last boot or `ghostctl clean`")]
+    #[error(
+        "nothing is pinned at {0}: no ghostd has run here since the last boot or `ghostctl clean`"
+    )]
     NoPins(PathBuf),
     #[error("cannot open the pin {0}")]
     OpenPin(PathBuf, #[source] io::Error),

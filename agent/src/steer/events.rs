@@ -9,7 +9,11 @@ use agent_common::abi::{Event, EventKind, names};
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
-use super::{decode, error::SteerError, sys};
+use super::{
+    decode,
+    error::SteerError,
+    sys::{self, Watched},
+};
 use crate::model::{EventView, SlotIndex};
 
 /// Records read in one go, so that a flood does not starve the driver.
@@ -18,21 +22,7 @@ const BATCH: usize = 256;
 /// The reading end of `gd_events`.
 #[derive(Debug)]
 pub struct Events {
-    ring: AsyncFd<Ring>,
-}
-
-struct Ring(RingBuf<MapData>);
-
-impl std::fmt::Debug for Ring {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Ring")
-    }
-}
-
-impl std::os::fd::AsRawFd for Ring {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
+    ring: AsyncFd<Watched<RingBuf<MapData>>>,
 }
 
 /// What one reading gave.
@@ -51,7 +41,7 @@ impl Events {
         let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
             .map_err(|e| fail(io::Error::other(e)))?;
         Ok(Self {
-            ring: AsyncFd::new(Ring(ring)).map_err(fail)?,
+            ring: sys::readable(ring).map_err(fail)?,
         })
     }
 

@@ -4,13 +4,7 @@
 
 use agent_common::abi::{InstanceRecord, Switch};
 
-use super::{
-    error::SteerError,
-    pins::Pins,
-    switchboard::Swapped,
-    sys,
-    table::Table,
-};
+use super::{error::SteerError, pins::Pins, switchboard::Swapped, sys, table::Table};
 use crate::orchestrate::plan::Effect;
 
 /// Stores of a control word that may be overtaken by the kernel before it is

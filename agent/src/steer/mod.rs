@@ -20,6 +20,7 @@ mod execute;
 mod load;
 mod namespace;
 mod netlink;
+pub mod object;
 mod pins;
 mod plane;
 mod snapshot;

@@ -15,8 +15,7 @@ use agent_common::abi::{
 };
 
 use super::{
-    clock,
-    decode,
+    clock, decode,
     error::SteerError,
     switchboard::{Moved, Swapped, Switchboard},
     table::{PerCpuTable, Table},
@@ -118,6 +117,15 @@ impl Pins {
         Ok(found)
     }
 
+    /// Names of all slots in use.
+    pub fn names(&self) -> Result<Vec<(SlotIndex, String)>, SteerError> {
+        let mut names = Vec::new();
+        self.instances.for_each(|slot, record| {
+            names.extend(decode::name(&record).map(|name| (SlotIndex(slot), name)));
+        })?;
+        Ok(names)
+    }
+
     /// Name recorded for a slot.
     pub fn name(&self, slot: SlotIndex) -> Result<Option<String>, SteerError> {
         Ok(self.instances.get(&slot.0)?.as_ref().and_then(decode::name))
@@ -137,21 +145,15 @@ impl Pins {
     }
 
     /// Moves or flags one switch.
-    pub fn apply(
-        &self,
-        slot: SlotIndex,
-        motion: Motion,
-        pid: u32,
-    ) -> Result<Swapped, SteerError> {
+    pub fn apply(&self, slot: SlotIndex, motion: Motion, pid: u32) -> Result<Swapped, SteerError> {
         let moved = motion.to().map(|_| Moved {
             at_ns: clock::monotonic_ns(),
             cause: Cause::Commanded,
             pid,
         });
-        self.board
-            .swap(slot, moved, |control, generation| {
-                motion.apply(control, generation)
-            })
+        self.board.swap(slot, moved, |control, generation| {
+            motion.apply(control, generation)
+        })
     }
 
     /// Points all armed instances at their ghosts. Gives the new generation.
@@ -185,7 +187,11 @@ impl Pins {
             }
             Command::Restore(Subject::Host) => {
                 let moved = self.restore_host(pid).map_err(|e| refusal(&e))?;
-                Ok(if moved { Answer::Done } else { Answer::Unchanged })
+                Ok(if moved {
+                    Answer::Done
+                } else {
+                    Answer::Unchanged
+                })
             }
             Command::Throw(Subject::Instance(name)) => self.move_one(name, Motion::Throw, pid),
             Command::Restore(Subject::Instance(name)) => self.move_one(name, Motion::Restore, pid),
@@ -211,6 +217,17 @@ impl Pins {
     ) -> Result<Answer, Refusal> {
         let slot = self.slot(name).map_err(|e| refusal(&e))?;
         let slot = slot.ok_or_else(|| Refusal::UnknownInstance(name.clone()))?;
+        self.move_slot(name, slot, motion, pid)
+    }
+
+    /// As [`Self::move_one`], where the slot is known.
+    pub fn move_slot(
+        &self,
+        name: &InstanceName,
+        slot: SlotIndex,
+        motion: Motion,
+        pid: u32,
+    ) -> Result<Answer, Refusal> {
         let control = self.board.control(slot);
         let tracked = control.is_some_and(|c| c.flags & agent_common::abi::flags::TRACK != 0);
         if motion == Motion::Drain && !tracked {

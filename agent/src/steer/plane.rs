@@ -45,10 +45,19 @@ pub struct Plane {
     port: OwnedFd,
     route: Netlink,
     generic: Netlink,
+    limits: Limits,
     /// `None` on kernels that do not tell which devices take XDP redirects.
     netdev: Option<NetdevFamily>,
     /// Next hops that the kernel manages for us.
     managed: BTreeSet<NextHop>,
+}
+
+/// What [`Plane::warm`] found.
+#[derive(Debug, Default)]
+pub struct Warmed {
+    pub hops: BTreeSet<NextHop>,
+    /// Of those, the ones that are not resolved yet.
+    pub cold: Vec<NextHop>,
 }
 
 /// What [`Plane::start`] gives beside the plane.
@@ -56,7 +65,10 @@ pub struct Plane {
 pub struct Started {
     pub plane: Plane,
     pub events: Events,
-    pub news: Vec<News>,
+    /// News of interfaces that come and go.
+    pub links: News,
+    /// News of devices that begin or cease to take redirects.
+    pub abilities: Option<News>,
     /// Whether maps of an earlier run were found and kept.
     pub adopted: bool,
     /// What does not work, though the rest does.
@@ -78,10 +90,10 @@ impl Plane {
         degraded.extend(watch::attach(root, &mut ebpf).err());
         let mut generic = Netlink::generic()?;
         let netdev = generic.netdev_family()?;
-        let mut news = vec![News::of_links()?];
-        if let Some(family) = netdev {
-            news.extend(News::of_abilities(family)?);
-        }
+        let abilities = match netdev {
+            Some(family) => News::of_abilities(family)?,
+            None => None,
+        };
         let plane = Self {
             root: root.to_owned(),
             pins,
@@ -89,13 +101,15 @@ impl Plane {
             port,
             route: Netlink::route()?,
             generic,
+            limits: *limits,
             netdev,
             managed: BTreeSet::new(),
         };
         Ok(Started {
             plane,
             events: Events::open(root)?,
-            news,
+            links: News::of_links()?,
+            abilities,
             adopted,
             degraded,
         })
@@ -103,6 +117,11 @@ impl Plane {
 
     pub fn pins(&self) -> &Pins {
         &self.pins
+    }
+
+    /// Sizes of the maps.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Attaches, or replaces the program of a link that is there.
@@ -156,37 +175,35 @@ impl Plane {
         Ok(true)
     }
 
-    /// Has the next hops of `targets` resolved, and kept so. Gives those that
-    /// are not resolved yet.
+    /// Has the next hops of `targets` resolved, and kept so.
     pub fn warm(
         &mut self,
         targets: impl IntoIterator<Item = IpAddr>,
-    ) -> Result<Vec<NextHop>, SteerError> {
-        let mut cold = Vec::new();
+    ) -> Result<Warmed, SteerError> {
+        let mut warmed = Warmed::default();
         for target in targets {
             let Some(hop) = self.route.next_hop(target)? else {
                 continue;
             };
+            if !warmed.hops.insert(hop) {
+                continue;
+            }
             self.managed.insert(hop);
-            if self.route.warm(&hop)? == Warmth::Asked && !cold.contains(&hop) {
-                cold.push(hop);
+            if self.route.warm(&hop)? == Warmth::Asked {
+                warmed.cold.push(hop);
             }
         }
-        Ok(cold)
+        Ok(warmed)
     }
 
-    /// As [`Self::warm`] for all targets there are, and leaves every other
-    /// next hop to the kernel's ordinary ageing.
-    pub fn keep_warm(
-        &mut self,
-        targets: impl IntoIterator<Item = IpAddr>,
-    ) -> Result<Vec<NextHop>, SteerError> {
-        let before = std::mem::take(&mut self.managed);
-        let cold = self.warm(targets)?;
-        for hop in before.difference(&self.managed) {
-            self.route.unmanage(hop)?;
+    /// Leaves every next hop but `hops` to the kernel's ordinary ageing.
+    pub fn manage_only(&mut self, hops: &BTreeSet<NextHop>) -> Result<(), SteerError> {
+        let surplus: Vec<NextHop> = self.managed.difference(hops).copied().collect();
+        for hop in surplus {
+            self.route.unmanage(&hop)?;
+            self.managed.remove(&hop);
         }
-        Ok(cold)
+        Ok(())
     }
 
     /// Of `hops`, those that are not resolved yet.

@@ -9,13 +9,7 @@ use std::{
 
 use agent_common::abi::{FenceMode, Position, Side, names};
 
-use super::{
-    clock, decode,
-    error::SteerError,
-    netlink::Netlink,
-    pins::Pins,
-    sys,
-};
+use super::{clock, decode, error::SteerError, netlink::Netlink, pins::Pins, sys};
 use crate::model::{
     CounterIndex, HostView, Ifindex, InstanceView, PortView, RouteSpec, RouteView, SlotIndex,
     Snapshot, SwitchView, UplinkView,
@@ -59,7 +53,10 @@ impl Pins {
                 thrown_ago: decode::ago(now_ns, thrown_ns),
                 cause_pid,
                 abi_version: meta.map_or(0, |m| m.abi_version),
-                ghostd_version: meta.as_ref().map(decode::ghostd_version).unwrap_or_default(),
+                ghostd_version: meta
+                    .as_ref()
+                    .map(decode::ghostd_version)
+                    .unwrap_or_default(),
             },
             instances,
             uplinks: self.uplinks()?,
@@ -129,8 +126,10 @@ impl Pins {
                 .read(SlotIndex(slot))
                 .map_or(0, |s| s.drain_idle_ns)
         };
-        let mut counts: BTreeMap<u32, (u64, u64)> =
-            draining.iter().map(|&slot| (slot, (idle(slot), 0))).collect();
+        let mut counts: BTreeMap<u32, (u64, u64)> = draining
+            .iter()
+            .map(|&slot| (slot, (idle(slot), 0)))
+            .collect();
         self.flows.for_each(|_, flow| {
             if let Some((idle_ns, live)) = counts.get_mut(&flow.switch)
                 && decode::is_live(&flow, *idle_ns, now_ns)

@@ -289,11 +289,7 @@ impl Switchboard {
     }
 }
 
-fn map(
-    root: &Path,
-    name: &'static str,
-    stride: usize,
-) -> Result<(Mapping, OwnedFd), SteerError> {
+fn map(root: &Path, name: &'static str, stride: usize) -> Result<(Mapping, OwnedFd), SteerError> {
     let (fd, info) = table::open(root, name)?;
     let mapping =
         Mapping::new(fd.as_fd(), info.entries_max, stride).map_err(|source| SteerError::Map {

@@ -11,7 +11,7 @@ use std::{
     io,
     mem::{MaybeUninit, size_of},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -19,6 +19,7 @@ use std::{
 };
 
 use aya::Pod;
+use tokio::io::{Interest, unix::AsyncFd};
 
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -186,11 +187,7 @@ pub(super) fn lookup_per_cpu<K: Pod, V: Pod>(
 
 /// Inserts or replaces. `values` is one value, or for a per-CPU map one for
 /// each possible CPU.
-pub(super) fn update<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    key: &K,
-    values: &[V],
-) -> io::Result<()> {
+pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, values: &[V]) -> io::Result<()> {
     let mut attr = ElemAttr {
         value: values.as_ptr() as u64,
         ..ElemAttr::new(map, key)
@@ -522,4 +519,27 @@ pub(super) fn from_bytes<T: Pod>(bytes: &[u8]) -> Option<T> {
     // SAFETY: enough bytes are there, any bytes are a `Pod`, and the read
     // needs no alignment.
     Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+/// Something whose descriptor can be waited for.
+pub(super) struct Watched<T>(pub(super) T);
+
+impl<T: AsFd> AsRawFd for Watched<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl<T> std::fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+/// To wait for `inner` to become readable. Within a tokio runtime only.
+pub(super) fn readable<T: AsFd>(inner: T) -> io::Result<AsyncFd<Watched<T>>> {
+    // SAFETY: whoever can lend a descriptor owns it, so it stays open until
+    // `inner`, which is moved in and never replaced, is dropped.
+    let watched = unsafe { AsyncFd::register_with_interest(Watched(inner), Interest::READABLE) };
+    Ok(watched?)
 }

@@ -45,10 +45,6 @@ impl<K: Pod, V: Pod> Table<K, V> {
         })
     }
 
-    pub(super) fn entries_max(&self) -> u32 {
-        self.entries_max
-    }
-
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -129,7 +125,6 @@ impl<K: Pod, V: Pod> Table<K, V> {
 pub(super) struct PerCpuTable<V> {
     fd: OwnedFd,
     name: &'static str,
-    entries_max: u32,
     cpus: usize,
     types: PhantomData<fn() -> V>,
 }
@@ -148,14 +143,9 @@ impl<V: Pod> PerCpuTable<V> {
         Ok(Self {
             fd,
             name,
-            entries_max: info.entries_max,
             cpus,
             types: PhantomData,
         })
-    }
-
-    pub(super) fn entries_max(&self) -> u32 {
-        self.entries_max
     }
 
     /// A buffer for [`Self::get`]: one value for each possible CPU.
@@ -186,10 +176,7 @@ impl<V: Pod> PerCpuTable<V> {
 }
 
 /// Opens a pinned map, whatever its shape.
-pub(super) fn open(
-    root: &Path,
-    name: &'static str,
-) -> Result<(OwnedFd, sys::MapInfo), SteerError> {
+pub(super) fn open(root: &Path, name: &'static str) -> Result<(OwnedFd, sys::MapInfo), SteerError> {
     let path = root.join(name);
     let fd = sys::obj_get(&path).map_err(|e| {
         if e.kind() == io::ErrorKind::NotFound {

@@ -56,9 +56,7 @@ fn attach_one(
             Box::new(e),
         )
     })?;
-    let link: TracePointLink = program
-        .take_link(id)
-        .map_err(|e| fail("", Box::new(e)))?;
+    let link: TracePointLink = program.take_link(id).map_err(|e| fail("", Box::new(e)))?;
     let link: FdLink = link.try_into().map_err(|e| {
         fail(
             " so that it outlives ghostd: that takes kernel 5.15",

@@ -76,11 +76,7 @@ impl Netlink {
     }
 
     /// Takes an XDP program off that was attached over netlink.
-    pub(in crate::steer) fn detach_xdp(
-        &mut self,
-        ifindex: Ifindex,
-        flags: u32,
-    ) -> io::Result<()> {
+    pub(in crate::steer) fn detach_xdp(&mut self, ifindex: Ifindex, flags: u32) -> io::Result<()> {
         let request = Request::new(RTM_SETLINK, NLM_F_ACK, &ifinfo(ifindex)).with_nested(
             IFLA_XDP,
             &[
@@ -94,7 +90,11 @@ impl Netlink {
     /// `None` before 6.3, which has no such family.
     pub(in crate::steer) fn netdev_family(&mut self) -> Result<Option<NetdevFamily>, SteerError> {
         let fixed = [CTRL_CMD_GETFAMILY, 1, 0, 0];
-        match self.get(GENL_ID_CTRL, &fixed, &[(CTRL_ATTR_FAMILY_NAME, b"netdev\0")]) {
+        match self.get(
+            GENL_ID_CTRL,
+            &fixed,
+            &[(CTRL_ATTR_FAMILY_NAME, b"netdev\0")],
+        ) {
             Ok(answer) => Ok(decode_family(answer.get(GENL_BYTES..).unwrap_or(&[]))),
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(e) => Err(SteerError::Netlink("which families it has", e)),
@@ -102,7 +102,10 @@ impl Netlink {
     }
 
     /// `gd_egress`: the devices that take XDP redirects.
-    pub(in crate::steer) fn egress(&mut self, family: NetdevFamily) -> Result<Vec<u32>, SteerError> {
+    pub(in crate::steer) fn egress(
+        &mut self,
+        family: NetdevFamily,
+    ) -> Result<Vec<u32>, SteerError> {
         let mut slots = vec![0; EGRESS_SLOTS as usize];
         let request = Request::new(family.id, NLM_F_DUMP, &[NETDEV_CMD_DEV_GET, 1, 0, 0]);
         self.ask(request, &mut |_, payload| {

@@ -50,7 +50,7 @@ struct Entry {
 
 /// How far a next hop is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Warmth {
+pub(in crate::steer) enum Warmth {
     /// The kernel has its link-layer address.
     Warm,
     /// The kernel was asked to find it.
@@ -108,7 +108,7 @@ impl Netlink {
         let dst = octets(hop.addr);
         match self.get(RTM_GETNEIGH, &ndmsg(hop, 0), &[(NDA_DST, &dst)]) {
             Ok(answer) => Ok(decode_neighbour(&answer)),
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) if is_gone(&e) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -130,6 +130,8 @@ impl Netlink {
         }
         match self.set_managed(hop, NTF_EXT_MANAGED) {
             Ok(()) => Ok(warm),
+            // The interface went away in between; its news are on their way.
+            Err(e) if is_gone(&e) => Ok(warm),
             // Kernels before 5.16 know neither the attribute nor the flag.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) && warm == Warmth::Asked => {
                 self.use_once(hop).map_err(fail)?;
@@ -143,7 +145,11 @@ impl Netlink {
     /// Leaves a next hop to the kernel's ordinary ageing again.
     pub(in crate::steer) fn unmanage(&mut self, hop: &NextHop) -> Result<(), SteerError> {
         let fail = |e| SteerError::Netlink("about a neighbour", e);
-        if self.neighbour(hop).map_err(fail)?.is_some_and(|e| e.managed) {
+        if self
+            .neighbour(hop)
+            .map_err(fail)?
+            .is_some_and(|e| e.managed)
+        {
             let request = neigh_request(hop, NTF_USE);
             self.change(request).map_err(fail)?;
         }
@@ -165,10 +171,22 @@ fn neigh_request(hop: &NextHop, flags: u8) -> Request {
     Request::new(RTM_NEWNEIGH, request_flags, &ndmsg(hop, flags)).with(NDA_DST, &octets(hop.addr))
 }
 
+/// The entry or its interface is no more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
 fn is_no_route(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL | libc::ESRCH)
+        Some(
+            libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::EACCES
+                | libc::EINVAL
+                | libc::ESRCH
+                | libc::ENETDOWN
+        )
     )
 }
 

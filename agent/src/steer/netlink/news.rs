@@ -1,13 +1,16 @@
 //! News of interfaces: that some came, went or changed. What they are now is
 //! asked afterwards, so a lost message costs nothing but its own urgency.
 
-use std::{io, os::fd::AsRawFd};
+use std::io;
 
 use netlink_sys::{Socket, SocketAddr, protocols};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use super::devices::NetdevFamily;
-use crate::steer::error::SteerError;
+use crate::steer::{
+    error::SteerError,
+    sys::{self, Watched},
+};
 
 const RTNLGRP_LINK: u32 = 1;
 
@@ -17,21 +20,7 @@ const DRAIN_MAX: usize = 256;
 /// A multicast socket.
 #[derive(Debug)]
 pub struct News {
-    socket: AsyncFd<Wrapped>,
-}
-
-struct Wrapped(Socket);
-
-impl std::fmt::Debug for Wrapped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Socket").field(&self.0.as_raw_fd()).finish()
-    }
-}
-
-impl AsRawFd for Wrapped {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
+    socket: AsyncFd<Watched<Socket>>,
 }
 
 impl News {
@@ -49,12 +38,12 @@ impl News {
     }
 
     fn open(protocol: isize, group: u32) -> Result<Self, SteerError> {
-        let open = || -> io::Result<AsyncFd<Wrapped>> {
+        let open = || -> io::Result<AsyncFd<Watched<Socket>>> {
             let mut socket = Socket::new(protocol)?;
             socket.bind(&SocketAddr::new(0, 0))?;
             socket.add_membership(group)?;
             socket.set_non_blocking(true)?;
-            AsyncFd::with_interest(Wrapped(socket), Interest::READABLE)
+            sys::readable(socket)
         };
         Ok(Self {
             socket: open().map_err(|e| SteerError::Netlink("news of interfaces", e))?,
