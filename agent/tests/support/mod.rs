@@ -19,7 +19,7 @@ use std::{
 
 use ghostd::{
     model::{InstanceName, Limits},
-    steer::Pins,
+    steer::{Pins, Plane, Started, chain},
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -43,7 +43,7 @@ pub fn isolated(name: &str, test: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn skip(name: &str, reason: &str) {
+pub fn skip(name: &str, reason: &str) {
     println!("skipped: {name}\t{reason}");
     if let Some(path) = env::var_os("GHOSTD_SKIPS") {
         let mut file = OpenOptions::new()
@@ -73,6 +73,45 @@ pub fn veth(a: &str, b: &str) {
     run(&format!("ip link add {a} type veth peer name {b}"));
     run(&format!("ip link set {a} up"));
     run(&format!("ip link set {b} up"));
+}
+
+/// A second network namespace.
+pub struct Netns(String);
+
+impl Netns {
+    pub fn new() -> Self {
+        let count = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ghostd-test-{}-{count}", std::process::id());
+        run(&format!("ip netns add {name}"));
+        let netns = Self(name);
+        netns.run("ip link set lo up");
+        netns
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    pub fn run(&self, command: &str) -> String {
+        run(&format!("ip netns exec {} {command}", self.0))
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+pub fn start(root: &PinRoot) -> Started {
+    Plane::start(root.path(), &limits(), &object()).unwrap_or_else(|e| panic!("{}", chain(&e)))
 }
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);

@@ -108,7 +108,7 @@ impl Netlink {
     ) -> Result<Vec<u32>, SteerError> {
         let mut slots = vec![0; EGRESS_SLOTS as usize];
         let request = Request::new(family.id, NLM_F_DUMP, &[NETDEV_CMD_DEV_GET, 1, 0, 0]);
-        self.ask(request, &mut |_, payload| {
+        self.ask(request, &mut |payload| {
             let device = payload.get(GENL_BYTES..).unwrap_or(&[]);
             if let Some(ifindex) = redirect_target(device) {
                 slots[(ifindex % EGRESS_SLOTS) as usize] = ifindex;

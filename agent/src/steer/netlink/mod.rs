@@ -67,10 +67,11 @@ impl Netlink {
         })
     }
 
-    /// Sends `request` and shows each message of the answer to `see`, with its
-    /// kind and payload.
-    fn ask(&mut self, request: Request, see: &mut dyn FnMut(u16, &[u8])) -> io::Result<()> {
+    /// Sends `request` and shows the payload of each message of the answer to
+    /// `see`.
+    fn ask(&mut self, request: Request, see: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
+        let is_dump = request.is_dump();
         self.socket.send(&request.finish(self.sequence), 0)?;
         loop {
             self.buffer.clear();
@@ -86,13 +87,9 @@ impl Netlink {
                 match message.body {
                     Body::Done | Body::Error(0) => return Ok(()),
                     Body::Error(errno) => return Err(io::Error::from_raw_os_error(errno)),
-                    Body::Data {
-                        kind,
-                        multi,
-                        payload,
-                    } => {
-                        see(kind, payload);
-                        if !multi {
+                    Body::Data(payload) => {
+                        see(payload);
+                        if !is_dump {
                             return Ok(());
                         }
                     }
@@ -101,18 +98,18 @@ impl Netlink {
         }
     }
 
-    /// A question with one answer; `None` if the kernel only acknowledges.
+    /// A question with one answer; empty if the kernel only acknowledges.
     fn get(&mut self, kind: u16, fixed: &[u8], attributes: &[(u16, &[u8])]) -> io::Result<Vec<u8>> {
         let mut answer = Vec::new();
         let mut request = Request::new(kind, 0, fixed);
         for (kind, payload) in attributes {
             request = request.with(*kind, payload);
         }
-        self.ask(request, &mut |_, payload| answer = payload.to_vec())?;
+        self.ask(request, &mut |payload| answer = payload.to_vec())?;
         Ok(answer)
     }
 
     fn change(&mut self, request: Request) -> io::Result<()> {
-        self.ask(request, &mut |_, _| {})
+        self.ask(request, &mut |_| {})
     }
 }

@@ -15,7 +15,6 @@ const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_MULTI: u16 = 0x02;
 /// Flag bits of an attribute's type.
 const TYPE_MASK: u16 = 0x3fff;
 const NESTED: u16 = 0x8000;
@@ -50,6 +49,12 @@ impl Request {
         self.with(kind | NESTED, &inner)
     }
 
+    /// Whether the answer is a list, up to [`Body::Done`]. The kernel does not
+    /// mark its parts as such for all families.
+    pub(super) fn is_dump(&self) -> bool {
+        u16_at(&self.bytes, 6).is_some_and(|flags| flags & NLM_F_DUMP == NLM_F_DUMP)
+    }
+
     pub(super) fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
@@ -79,12 +84,7 @@ pub(super) enum Body<'a> {
     Done,
     /// An errno; zero acknowledges.
     Error(i32),
-    Data {
-        kind: u16,
-        /// More messages follow, up to [`Body::Done`].
-        multi: bool,
-        payload: &'a [u8],
-    },
+    Data(&'a [u8]),
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -106,11 +106,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
         let body = match kind {
             NLMSG_DONE => Body::Done,
             NLMSG_ERROR => Body::Error(u32_at(payload, 0)?.cast_signed().saturating_neg()),
-            kind => Body::Data {
-                kind,
-                multi: u16_at(bytes, 6)? & NLM_F_MULTI != 0,
-                payload,
-            },
+            _ => Body::Data(payload),
         };
         let sequence = u32_at(bytes, 8)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
@@ -150,10 +146,10 @@ mod tests {
             .with_nested(2, &[(3, &5u32.to_ne_bytes())])
             .finish(42);
         let message = messages(&bytes).next().unwrap();
-        let Body::Data { kind, payload, .. } = message.body else {
+        let Body::Data(payload) = message.body else {
             panic!("{message:?}");
         };
-        assert_eq!((message.sequence, kind), (42, 18));
+        assert_eq!((message.sequence, u16_at(&bytes, 4)), (42, Some(18)));
         let attributes = &payload[8..];
         assert_eq!(attribute(attributes, 1), Some(&b"odd"[..]));
         assert_eq!(attribute_u32(attribute(attributes, 2).unwrap(), 3), Some(5));
