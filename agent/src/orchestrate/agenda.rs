@@ -10,7 +10,7 @@ use std::{
 pub enum Job {
     /// See whether interfaces came or went.
     Interfaces,
-    /// See whether cgroups came or went.
+    /// See whether cgroups came or went, in case that news were missed.
     Cgroups,
     /// Bring kernel and configuration together after something failed.
     Reconcile,

@@ -102,6 +102,8 @@ pub enum SteerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("cannot watch for cgroups that come and go")]
+    Watch(#[source] io::Error),
     #[error("the kernel does not answer {0} over netlink")]
     Netlink(&'static str, #[source] io::Error),
     #[error("the kernel threw this switch at the same moment, which stands; look, and try again")]
@@ -118,6 +120,7 @@ impl SteerError {
             | Self::Btf(_)
             | Self::PidLevel(_)
             | Self::NoSlot(_)
+            | Self::Watch(_)
             | Self::Unpin(..)
             | Self::Map { .. } => Class::Degrade,
             Self::NotBpffs(_)

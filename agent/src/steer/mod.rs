@@ -12,6 +12,7 @@
 
 mod attach;
 mod btf;
+mod cgroups;
 mod clock;
 mod decode;
 mod error;
@@ -30,10 +31,11 @@ mod table;
 mod watch;
 
 pub use attach::Attached;
+pub use cgroups::{CgroupNews, cgroup_id};
 pub use clock::monotonic_ns;
 pub use error::{Class, SteerError};
 pub use events::{Events, Read};
 pub use netlink::{neighbours::NextHop, news::News};
 pub use pins::{Pins, chain};
-pub use plane::{Plane, Role, Started, cgroup_id, ifindex, name_of};
+pub use plane::{Plane, Role, Started, ifindex, interfaces, name_of};
 pub use switchboard::{Moved, Swapped, Switchboard};

@@ -2,8 +2,7 @@
 //! kernel about them.
 
 use std::{
-    collections::BTreeSet,
-    io,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     num::NonZeroU32,
     os::fd::{AsFd, OwnedFd},
@@ -12,6 +11,7 @@ use std::{
 
 use super::{
     attach::{self, Attached, Wanted},
+    cgroups::CgroupNews,
     error::SteerError,
     events::Events,
     load::{self, Loaded},
@@ -69,6 +69,8 @@ pub struct Started {
     pub links: News,
     /// News of devices that begin or cease to take redirects.
     pub abilities: Option<News>,
+    /// News of cgroups, once it is told which.
+    pub cgroups: CgroupNews,
     /// Whether maps of an earlier run were found and kept.
     pub adopted: bool,
     /// What does not work, though the rest does.
@@ -110,6 +112,7 @@ impl Plane {
             events: Events::open(root)?,
             links: News::of_links()?,
             abilities,
+            cgroups: CgroupNews::open()?,
             adopted,
             degraded,
         })
@@ -233,12 +236,26 @@ pub fn name_of(ifindex: Ifindex) -> Option<String> {
     Some(interface_name(ifindex)).filter(|name| !name.is_empty())
 }
 
-/// Id of a cgroup v2 directory, which is its inode; `None` if there is none.
-pub fn cgroup_id(path: &Path) -> io::Result<Option<u64>> {
-    use std::os::unix::fs::MetadataExt as _;
-    match std::fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.ino())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+/// Those of `names` that exist, with their indices.
+pub fn interfaces<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<String, Ifindex>, SteerError> {
+    let all = nix::net::if_::if_nameindex()
+        .map_err(|e| SteerError::Netlink("all interfaces", e.into()))?;
+    let mut by_name = BTreeMap::new();
+    for interface in &all {
+        let index = NonZeroU32::new(interface.index()).map(Ifindex);
+        if let (Ok(name), Some(index)) = (interface.name().to_str(), index) {
+            by_name.insert(name.to_owned(), index);
+        }
     }
+    let mut found = BTreeMap::new();
+    for name in names {
+        // Alternative names are not listed.
+        let index = by_name.get(name).copied().or_else(|| ifindex(name).ok());
+        if let Some(index) = index {
+            found.insert(name.to_owned(), index);
+        }
+    }
+    Ok(found)
 }

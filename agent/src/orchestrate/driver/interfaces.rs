@@ -7,14 +7,14 @@ use std::{
 
 use super::{CGROUPS_LOOK, Driver, RETRY};
 use crate::{
-    model::{Ifindex, UplinkMode, XdpMode},
+    model::{Ifindex, InstanceName, UplinkMode, XdpMode},
     orchestrate::{
         agenda::Job,
         event::EventKind,
         plan::Facts,
         wanted::{Carries, surplus_links},
     },
-    steer::{Class, Role, SteerError, cgroup_id, ifindex},
+    steer::{Class, Role, SteerError, cgroup_id, interfaces},
 };
 
 const fn mode_name(mode: XdpMode) -> &'static str {
@@ -27,18 +27,27 @@ const fn mode_name(mode: XdpMode) -> &'static str {
 
 impl Driver {
     /// What the host says now about the names in the configuration.
-    pub(super) fn gather(&mut self) -> Facts {
-        let mut facts = Facts::default();
-        for name in self.wanted.interfaces().keys() {
-            if let Ok(index) = ifindex(name) {
-                facts.ifindex.insert((*name).to_owned(), index);
-            }
-        }
+    pub(super) fn gather(&mut self) {
+        self.facts = Facts {
+            ifindex: self.find_interfaces(),
+            cgroup_id: self.find_cgroups(),
+        };
+    }
+
+    fn find_interfaces(&mut self) -> BTreeMap<String, Ifindex> {
+        let found = interfaces(self.wanted.interfaces().into_keys());
+        // Unknown is not the same as gone: what was known stands.
+        self.note(found)
+            .unwrap_or_else(|| self.facts.ifindex.clone())
+    }
+
+    fn find_cgroups(&mut self) -> BTreeMap<InstanceName, u64> {
+        let mut found = BTreeMap::new();
         let mut failed = Vec::new();
         for spec in &self.wanted.instances {
             let Some(path) = &spec.cgroup else { continue };
             match cgroup_id(path) {
-                Ok(Some(id)) => drop(facts.cgroup_id.insert(spec.name.clone(), id)),
+                Ok(Some(id)) => drop(found.insert(spec.name.clone(), id)),
                 Ok(None) => {}
                 Err(e) => failed.push(SteerError::Read(path.clone(), e)),
             }
@@ -46,27 +55,31 @@ impl Driver {
         for error in failed {
             self.complain(&error);
         }
-        facts
+        found
     }
 
     /// Reconciles if an interface of ours came, went, or is another one now.
     pub(super) fn look_at_interfaces(&mut self) {
-        let now = self.gather();
-        if now.ifindex != self.facts.ifindex || now.cgroup_id != self.facts.cgroup_id {
+        if self.find_interfaces() != self.facts.ifindex {
             self.reconcile();
         }
         self.agenda.no_later_than(Job::Egress, Instant::now());
     }
 
+    /// Reconciles if a cgroup came, went, or is another one now.
     pub(super) fn look_at_cgroups(&mut self) {
-        let now = self.gather();
-        if now != self.facts {
+        // First the watch, then the look: what comes in between is news.
+        self.watch_cgroups();
+        if self.find_cgroups() != self.facts.cgroup_id {
             self.reconcile();
         }
-        self.schedule_cgroups();
     }
 
-    pub(super) fn schedule_cgroups(&mut self) {
+    pub(super) fn watch_cgroups(&mut self) {
+        let paths = self.wanted.instances.iter();
+        let paths = paths.filter_map(|i| i.cgroup.as_deref());
+        let result = self.cgroups.watch(paths);
+        self.note(result);
         if self.wanted.instances.iter().any(|i| i.cgroup.is_some()) {
             self.agenda.set(Job::Cgroups, Instant::now() + CGROUPS_LOOK);
         } else {

@@ -39,13 +39,17 @@ use super::{
 };
 use crate::{
     model::{EventView, Ifindex, InstanceName, SlotIndex},
-    steer::{Events, News, Plane, Read, Started, SteerError, Swapped, chain, monotonic_ns},
+    steer::{
+        CgroupNews, Events, News, Plane, Read, Started, SteerError, Swapped, chain, monotonic_ns,
+    },
 };
 
-/// News of interfaces are answered at once, a flood of them this often.
-const INTERFACES_GAP: Duration = Duration::from_millis(100);
-/// How soon a cgroup that appears is known. A few `stat` calls each time.
-const CGROUPS_LOOK: Duration = Duration::from_secs(2);
+/// News of interfaces or cgroups are answered at once, a flood of them this
+/// often.
+const NEWS_GAP: Duration = Duration::from_millis(100);
+/// Cgroups are watched; this is for what a watch can miss, such as a folder
+/// that came between two looks.
+const CGROUPS_LOOK: Duration = Duration::from_secs(30);
 /// Whatever failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(5);
 /// Which devices take redirects is news on kernels that tell, and looked up
@@ -93,6 +97,7 @@ pub struct Driver {
     events: Events,
     links: News,
     abilities: Option<News>,
+    cgroups: CgroupNews,
     log: EventLog,
     requests: mpsc::Receiver<Request>,
     orders: watch::Receiver<Order>,
@@ -108,6 +113,7 @@ pub struct Driver {
     warmer: Warmer,
     agenda: Agenda,
     interfaces_pace: Pace,
+    cgroups_pace: Pace,
     /// What was reported and has not been mended: reported once.
     complaints: BTreeSet<String>,
 }
@@ -133,6 +139,7 @@ impl Driver {
             events,
             links,
             abilities,
+            cgroups,
             adopted,
             degraded,
         } = started;
@@ -147,6 +154,7 @@ impl Driver {
             events,
             links,
             abilities,
+            cgroups,
             log,
             requests,
             orders,
@@ -159,7 +167,8 @@ impl Driver {
             draining: BTreeMap::new(),
             warmer: Warmer::default(),
             agenda: Agenda::default(),
-            interfaces_pace: Pace::new(INTERFACES_GAP),
+            interfaces_pace: Pace::new(NEWS_GAP),
+            cgroups_pace: Pace::new(NEWS_GAP),
             complaints: BTreeSet::new(),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -198,9 +207,13 @@ impl Driver {
                 },
                 news = self.links.wait() => {
                     news?;
-                    let now = Instant::now();
-                    let date = self.interfaces_pace.date(now);
+                    let date = self.interfaces_pace.date(Instant::now());
                     self.agenda.no_later_than(Job::Interfaces, date);
+                }
+                news = self.cgroups.wait() => {
+                    news?;
+                    let date = self.cgroups_pace.date(Instant::now());
+                    self.agenda.no_later_than(Job::Cgroups, date);
                 }
                 news = abilities => {
                     news?;

@@ -28,7 +28,8 @@ impl Driver {
     /// The first time: what fails here and leaves nothing steered is fatal.
     pub(super) fn begin(&mut self, wanted: Wanted) -> Result<(), SteerError> {
         self.wanted = wanted;
-        self.facts = self.gather();
+        self.watch_cgroups();
+        self.gather();
         let result = self.write_maps();
         self.report(result);
         let mut errors = self.attach_all();
@@ -54,7 +55,7 @@ impl Driver {
     /// what does not.
     pub(super) fn reconcile(&mut self) {
         self.complaints.clear();
-        self.facts = self.gather();
+        self.gather();
         let result = self.write_maps();
         self.report(result);
         for error in self.attach_all() {
@@ -74,12 +75,14 @@ impl Driver {
     fn try_reload(&mut self) -> Result<Answer, Refusal> {
         let wanted = (self.source)().map_err(|diagnostic| self.refuse(diagnostic))?;
         let before = std::mem::replace(&mut self.wanted, wanted);
-        self.facts = self.gather();
+        self.watch_cgroups();
+        self.gather();
         match self.write_maps() {
             Ok(()) => {}
             Err(ReconcileError::Plan(e)) => {
                 self.wanted = before;
-                self.facts = self.gather();
+                self.watch_cgroups();
+                self.gather();
                 return Err(self.refuse(chain(&e)));
             }
             Err(e @ ReconcileError::Steer(_)) => {
@@ -145,6 +148,5 @@ impl Driver {
         self.find_drains();
         self.warmer.set(self.wanted.targets());
         self.agenda.set(Job::Warm, Instant::now());
-        self.schedule_cgroups();
     }
 }
