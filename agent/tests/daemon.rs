@@ -1,5 +1,7 @@
 //! ghostd as a process: starts, dies, comes back, is told things.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::{

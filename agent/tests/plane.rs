@@ -1,5 +1,7 @@
 //! Programs, links and pins against the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Switches, tables and kernel events against the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::{fs, process::Command as Process, time::Duration};

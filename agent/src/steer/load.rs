@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
@@ -173,10 +173,10 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 
 /// Pins `fd` at `path` in place of whatever is pinned there, without a moment
 /// in between.
-fn pin_over(fd: impl AsFd + AsRawFd, path: &Path) -> Result<(), SteerError> {
+fn pin_over(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SteerError> {
     let new = beside(path);
     unpin(&new)?;
-    sys::obj_pin(fd.as_fd(), &new).map_err(|e| SteerError::Pin(new.clone(), e))?;
+    sys::obj_pin(fd, &new).map_err(|e| SteerError::Pin(new.clone(), e))?;
     fs::rename(&new, path).map_err(|e| SteerError::Pin(path.to_owned(), e))
 }
 

@@ -46,7 +46,11 @@ impl Driver {
                 Ok(Answer::Done)
             }
             Command::Restore(Subject::Host) => {
-                let moved = self.plane.pins().restore_host(by.pid).map_err(kernel)?;
+                let moved = self
+                    .plane
+                    .pins()
+                    .restore_host(by.pid)
+                    .map_err(|e| kernel(&e))?;
                 if !moved {
                     return Ok(Answer::Unchanged);
                 }
@@ -71,7 +75,7 @@ impl Driver {
             Command::Disarm(name) => self.move_one(name, Motion::Disarm, by),
             Command::Reload => self.reload(),
             Command::Snapshot => {
-                let snapshot = self.plane.pins().snapshot().map_err(kernel)?;
+                let snapshot = self.plane.pins().snapshot().map_err(|e| kernel(&e))?;
                 Ok(Answer::Snapshot(Box::new(snapshot)))
             }
         }
@@ -123,6 +127,6 @@ impl Driver {
     }
 }
 
-fn kernel(error: SteerError) -> Refusal {
-    Refusal::Kernel(chain(&error))
+fn kernel(error: &SteerError) -> Refusal {
+    Refusal::Kernel(chain(error))
 }
