@@ -16,10 +16,7 @@ use tokio::sync::{
     watch,
 };
 
-use super::{
-    dto::{EventDto, EventLine},
-    server::stopped,
-};
+use super::{dto::EventLine, server::stopped};
 use crate::orchestrate::event::{Backlog, Event, EventFeed};
 
 /// What is still to be sent, and where more comes from.
@@ -72,10 +69,11 @@ impl Reader {
 
     async fn next(&mut self) -> Option<EventLine> {
         if self.lost > 0 {
-            return Some(EventLine::lost(std::mem::take(&mut self.lost)));
+            let events = std::mem::take(&mut self.lost);
+            return Some(EventLine::Lost { events });
         }
         if let Some(event) = self.kept.pop_front() {
-            return Some(EventLine::Event(EventDto::from(&*event)));
+            return Some(EventLine::from(&*event));
         }
         self.live.as_mut()?.next().await
     }
@@ -92,8 +90,8 @@ impl Live {
             () = stopped(&mut self.stopping) => return None,
         };
         match received {
-            Ok(event) => Some(EventLine::Event(EventDto::from(&*event))),
-            Err(RecvError::Lagged(events)) => Some(EventLine::lost(events)),
+            Ok(event) => Some(EventLine::from(&*event)),
+            Err(RecvError::Lagged(events)) => Some(EventLine::Lost { events }),
             Err(RecvError::Closed) => None,
         }
     }

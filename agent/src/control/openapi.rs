@@ -39,7 +39,7 @@ use super::{
         api::event_stream,
         page
     ),
-    components(schemas(Problem))
+    components(schemas(Problem, api::SwitchAction, api::HostAction))
 )]
 struct Document;
 

@@ -6,9 +6,16 @@ use agent_common::abi::{
     ABI_VERSION, Cause, EventKind, FenceMode, Position, Reason, RouteCounters, Side,
 };
 
-use crate::model::{
-    CounterIndex, EventView, HostView, Ifindex, InstanceView, L4, PortView, Protocol, RouteSpec,
-    RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView, XdpMode,
+use crate::{
+    model::{
+        CounterIndex, EventView, HostView, Ifindex, InstanceView, L4, PortView, Protocol,
+        RouteSpec, RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView,
+        XdpMode,
+    },
+    orchestrate::{
+        command::Caller,
+        event::{self, DrainEnd},
+    },
 };
 
 pub(crate) fn ifindex(index: u32) -> Ifindex {
@@ -164,4 +171,74 @@ pub(crate) fn reboot(kind: EventKind) -> EventView {
         throw_took: thrown.then_some(Duration::from_nanos(1_420)),
         host_generation: u64::from(of_host),
     }
+}
+
+/// One event of each kind, and of each shape of a kind.
+pub(crate) fn event_kinds() -> Vec<event::EventKind> {
+    use agent_common::abi::EventKind::{
+        HostReboot, InstanceReboot, InstanceRebootUnarmed, RebootFailed,
+    };
+    let by = Caller {
+        pid: 900,
+        uid: 1000,
+        gid: 1000,
+    };
+    let web = || Some("web".to_owned());
+    let rebooted = |instance, kind| event::EventKind::Reboot {
+        instance,
+        seen: reboot(kind),
+    };
+    vec![
+        event::EventKind::Started {
+            version: "0.1.0".to_owned(),
+            adopted: true,
+        },
+        event::EventKind::Started {
+            version: "0.1.0".to_owned(),
+            adopted: false,
+        },
+        event::EventKind::Attached {
+            interface: "eth1".to_owned(),
+            mode: "native",
+        },
+        event::EventKind::ConfigReloaded {
+            instances: 3,
+            routes: 6,
+        },
+        event::EventKind::ConfigRefused {
+            diagnostic: "\n  x unknown key `adr`\n  3 | adr = 1".to_owned(),
+        },
+        rebooted(web(), InstanceReboot),
+        rebooted(web(), InstanceRebootUnarmed),
+        rebooted(web(), RebootFailed),
+        rebooted(None, HostReboot),
+        event::EventKind::SwitchMoved {
+            instance: web(),
+            to: Position::Ghost,
+            by,
+        },
+        event::EventKind::SwitchMoved {
+            instance: None,
+            to: Position::Primary,
+            by,
+        },
+        event::EventKind::Drained {
+            instance: "web".to_owned(),
+            flows_left: 0,
+            reason: DrainEnd::Empty,
+        },
+        event::EventKind::Drained {
+            instance: "web".to_owned(),
+            flows_left: 7,
+            reason: DrainEnd::TimedOut,
+        },
+        event::EventKind::InterfaceGone {
+            interface: "eth1".to_owned(),
+        },
+        event::EventKind::Degraded {
+            what: "cannot attach to eth2".to_owned(),
+        },
+        event::EventKind::Lost { count: 12 },
+        event::EventKind::Stopping,
+    ]
 }

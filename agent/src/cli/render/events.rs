@@ -2,18 +2,19 @@
 
 use crate::{
     cli::look::{Look, Tone, printable},
-    control::dto::{CallerDto, DrainEndDto, EventDto, EventLine, RebootDto, TriggerDto, WhatDto},
+    control::dto::{CallerDto, DrainEndDto, EventLine, RebootDto, TriggerDto, WhatDto},
 };
 
 use super::switches::position;
 
 pub fn event_line(line: &EventLine, look: Look) -> String {
     match line {
-        EventLine::Lost(lost) => {
-            let text = format!("{} events lost: they are no longer kept", lost.events);
+        EventLine::Lost { events } => {
+            let text =
+                format!("{events} events lost: they are no longer kept, or were read too slowly");
             format!("{}\n", look.paint(Tone::Notice, &text))
         }
-        EventLine::Event(EventDto { sequence, at, what }) => {
+        EventLine::Event { sequence, at, what } => {
             let (tone, what) = describe(what);
             let at = printable(at);
             format!("{at} {sequence:>5}  {}\n", look.paint(tone, &what))

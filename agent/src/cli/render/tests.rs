@@ -10,17 +10,13 @@ use crate::{
     cli::{doctor, facts::*, look::Look},
     control::{
         dto::{
-            EventDto, EventLine, FindingDto, OutcomeDto, RoutesDto, Severity, Source, StatusDto,
-            SwitchesDto,
+            EventLine, FindingDto, OutcomeDto, RoutesDto, Severity, Source, StatusDto, SwitchesDto,
         },
         findings::of_snapshot,
         sample,
     },
     model::Snapshot,
-    orchestrate::{
-        command::Caller,
-        event::{DrainEnd, Event, EventKind},
-    },
+    orchestrate::event::{Event, EventKind},
 };
 
 /// Compares with `agent/golden/NAME.txt`; BLESS=1 writes it.
@@ -141,85 +137,22 @@ fn outcomes() {
     assert_eq!(unchanged, "arm web: it was so already\n");
 }
 
-fn kinds() -> Vec<EventKind> {
-    use agent_common::abi::EventKind::*;
-    let by = Caller {
-        pid: 900,
-        uid: 1000,
-        gid: 1000,
-    };
-    let web = || Some("web".to_owned());
-    let reboot = |instance, kind| EventKind::Reboot {
-        instance,
-        seen: sample::reboot(kind),
-    };
-    vec![
-        EventKind::Started {
-            version: "0.1.0".to_owned(),
-            adopted: true,
-        },
-        EventKind::Started {
-            version: "0.1.0".to_owned(),
-            adopted: false,
-        },
-        EventKind::Attached {
-            interface: "eth1".to_owned(),
-            mode: "native",
-        },
-        EventKind::ConfigReloaded {
-            instances: 3,
-            routes: 6,
-        },
-        EventKind::ConfigRefused {
-            diagnostic: "\n  x unknown key `adr`\n  3 | adr = 1".to_owned(),
-        },
-        reboot(web(), InstanceReboot),
-        reboot(web(), InstanceRebootUnarmed),
-        reboot(web(), RebootFailed),
-        reboot(None, HostReboot),
-        EventKind::SwitchMoved {
-            instance: web(),
-            to: Position::Ghost,
-            by,
-        },
-        EventKind::SwitchMoved {
-            instance: None,
-            to: Position::Primary,
-            by,
-        },
-        EventKind::Drained {
-            instance: "web".to_owned(),
-            flows_left: 0,
-            reason: DrainEnd::Empty,
-        },
-        EventKind::Drained {
-            instance: "web".to_owned(),
-            flows_left: 7,
-            reason: DrainEnd::TimedOut,
-        },
-        EventKind::InterfaceGone {
-            interface: "eth1".to_owned(),
-        },
-        EventKind::Degraded {
-            what: "cannot attach to eth2".to_owned(),
-        },
-        EventKind::Lost { count: 12 },
-        EventKind::Stopping,
-    ]
-}
-
 fn event(sequence: u64, at: SystemTime, kind: EventKind) -> EventLine {
-    EventLine::Event(EventDto::from(&Event { sequence, at, kind }))
+    EventLine::from(&Event { sequence, at, kind })
 }
 
 #[test]
 fn event_lines() {
     let at = UNIX_EPOCH + Duration::from_micros(1_795_512_345_678_901);
-    let mut text = event_line(&EventLine::lost(3), Look::PLAIN);
-    for (i, kind) in kinds().into_iter().enumerate() {
+    let mut text = event_line(&EventLine::Lost { events: 3 }, Look::PLAIN);
+    for (i, kind) in sample::event_kinds().into_iter().enumerate() {
         text += &event_line(&event(i as u64 + 1, at, kind), Look::PLAIN);
     }
-    assert_eq!(text.lines().count(), kinds().len() + 1, "one line an event");
+    assert_eq!(
+        text.lines().count(),
+        sample::event_kinds().len() + 1,
+        "one line an event"
+    );
     golden("events", &text);
 }
 

@@ -15,28 +15,18 @@ use crate::{
 
 /// One line of `GET /v1/events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "line", rename_all = "snake_case")]
+#[serde(tag = "line", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EventLine {
-    Event(EventDto),
+    Event {
+        /// Counts up from 1 within one run of the daemon.
+        sequence: u64,
+        /// RFC 3339, UTC, microseconds.
+        #[schema(format = DateTime)]
+        at: String,
+        what: WhatDto,
+    },
     /// This reader missed so many events: they are no longer kept, or it read too slowly.
-    Lost(LostDto),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LostDto {
-    pub events: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EventDto {
-    /// Counts up from 1 within one run of the daemon.
-    pub sequence: u64,
-    /// RFC 3339, UTC, microseconds.
-    #[schema(format = DateTime)]
-    pub at: String,
-    pub what: WhatDto,
+    Lost { events: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -164,18 +154,12 @@ fn whole_ns(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-impl EventLine {
-    pub fn lost(events: u64) -> Self {
-        Self::Lost(LostDto { events })
-    }
-}
-
-impl From<&Event> for EventDto {
+impl From<&Event> for EventLine {
     fn from(event: &Event) -> Self {
         let Event { sequence, at, kind } = event;
         // A clock outside the years -9999 to 9999 is shown as the epoch.
         let at = jiff::Timestamp::try_from(*at).unwrap_or_default();
-        Self {
+        Self::Event {
             sequence: *sequence,
             at: format!("{at:.6}"),
             what: kind.into(),
@@ -313,7 +297,7 @@ mod tests {
             at: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_500_000),
             kind: EventKind::Stopping,
         };
-        let line = EventLine::Event((&event).into());
+        let line = EventLine::from(&event);
         let json = serde_json::to_string(&line).unwrap();
         assert_eq!(
             json,

@@ -12,7 +12,7 @@ mod route;
 mod state;
 
 pub use answer::{FindingDto, HealthDto, OutcomeDto, Severity};
-pub use event::{CallerDto, DrainEndDto, EventDto, EventLine, RebootDto, TriggerDto, WhatDto};
+pub use event::{CallerDto, DrainEndDto, EventLine, RebootDto, TriggerDto, WhatDto};
 pub use problem::{Kind, Problem};
 pub use route::{CountersDto, ProtocolDto, RouteDto, RoutesDto, ServiceDto, TargetDto, TrafficDto};
 pub use state::{

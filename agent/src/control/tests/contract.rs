@@ -1,16 +1,13 @@
 //! What the document says is what the server does, and the other way round.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{super::dto::*, *};
-use crate::{control::openapi, orchestrate::event::EventKind};
+use super::{super::dto::*, document::Contract, *};
+use crate::control::openapi;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
 
@@ -28,7 +25,7 @@ fn the_committed_document_is_the_generated_one() {
 }
 
 /// Which driver a request meets.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Driver {
     Answers,
     /// Refuses everything as the kernel would.
@@ -42,6 +39,14 @@ enum Driver {
 }
 
 impl Driver {
+    const ALL: [Self; 5] = [
+        Self::Answers,
+        Self::Fails,
+        Self::Silent,
+        Self::Full,
+        Self::Gone,
+    ];
+
     fn start(self) -> (mpsc::Sender<command::Request>, Box<dyn Send>) {
         let (requests, mut queue) = mpsc::channel::<command::Request>(1);
         match self {
@@ -128,128 +133,99 @@ const OPERATIONS: [(&str, &str, &str, Check); 10] = [
     ("get", "/v1/events", "/v1/events?since=0", lines),
 ];
 
-fn documented() -> BTreeMap<(String, String), BTreeSet<String>> {
-    let document: Value = serde_json::from_str(&openapi::document().unwrap()).unwrap();
-    let mut operations = BTreeMap::new();
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap() {
-            let responses = operation["responses"].as_object().unwrap();
-            let key = (method.clone(), path.clone());
-            operations.insert(key, responses.keys().cloned().collect());
-        }
-    }
-    operations
-}
+/// A driver, a request, and the status that it must get.
+type Case = (Driver, &'static str, &'static str, String, u16);
 
-/// Each documented status of each operation is provoked, and nothing else comes.
-#[tokio::test]
-async fn every_route_answers_as_documented() {
-    let mut left = documented();
-    let mut good = Vec::new();
-    for (method, path, uri, check) in OPERATIONS {
-        let driver = Driver::Answers;
-        if path != "/v1/reload" {
-            good.push((driver, method, path, uri.to_owned(), 200, Some(check)));
-        }
-        let sep = if uri.contains('?') { "&" } else { "?" };
-        let mut bad = |driver, uri: String, status| {
-            good.push((driver, method, path, uri, status, None));
+fn cases(contract: &Contract) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (method, path, uri, _) in OPERATIONS {
+        let mut add = |driver, uri: &str, status| {
+            cases.push((driver, method, path, uri.to_owned(), status));
         };
-        let of_driver = left[&(method.to_owned(), path.to_owned())].contains("504");
-        if of_driver {
-            bad(Driver::Fails, uri.to_owned(), 500);
-            bad(Driver::Full, uri.to_owned(), 503);
-            bad(Driver::Silent, uri.to_owned(), 504);
-            bad(Driver::Gone, uri.to_owned(), 503);
+        if path != "/v1/reload" {
+            add(Driver::Answers, uri, 200);
+        }
+        if contract.documents(method, path, 504) {
+            add(Driver::Fails, uri, 500);
+            add(Driver::Full, uri, 503);
+            add(Driver::Silent, uri, 504);
+            add(Driver::Gone, uri, 503);
         }
         match path {
-            "/v1/health" => bad(Driver::Gone, uri.to_owned(), 503),
-            "/v1/routes" => bad(driver, "/v1/routes?instance=nobody".to_owned(), 404),
-            "/v1/switches/{instance}" => bad(driver, "/v1/switches/nobody".to_owned(), 404),
+            "/v1/health" => add(Driver::Gone, uri, 503),
+            "/v1/routes" => add(Driver::Answers, "/v1/routes?instance=nobody", 404),
+            "/v1/switches/{instance}" => add(Driver::Answers, "/v1/switches/nobody", 404),
             "/v1/switches/{instance}/{action}" => {
-                bad(driver, "/v1/switches/nobody/arm".to_owned(), 404);
-                bad(driver, "/v1/switches/web/explode".to_owned(), 404);
-                bad(driver, "/v1/switches/UPPER/arm".to_owned(), 400);
-                bad(driver, "/v1/switches/db/drain".to_owned(), 409);
+                add(Driver::Answers, "/v1/switches/nobody/arm", 404);
+                add(Driver::Answers, "/v1/switches/web/explode", 404);
+                add(Driver::Answers, "/v1/switches/UPPER/arm", 400);
+                add(Driver::Answers, "/v1/switches/db/drain", 409);
             }
-            "/v1/host-switch/{action}" => bad(driver, "/v1/host-switch/arm".to_owned(), 404),
-            "/v1/reload" => bad(driver, uri.to_owned(), 422),
-            "/v1/events" => bad(driver, format!("{uri}{sep}unknown=1"), 400),
+            "/v1/host-switch/{action}" => add(Driver::Answers, "/v1/host-switch/arm", 404),
+            "/v1/reload" => add(Driver::Answers, uri, 422),
+            "/v1/events" => add(Driver::Answers, "/v1/events?unknown=1", 400),
             _ => {}
         }
     }
-    for driver in [
-        Driver::Answers,
-        Driver::Fails,
-        Driver::Silent,
-        Driver::Full,
-        Driver::Gone,
-    ] {
+    cases
+}
+
+/// Each documented answer of each operation is provoked, and nothing else comes.
+#[tokio::test]
+async fn every_route_answers_as_documented() {
+    let mut contract = Contract::new();
+    let cases = cases(&contract);
+    for driver in Driver::ALL {
         let (requests, _held) = driver.start();
         let mut server = Server::start(Access::private(0), requests);
-        server.events.push(SystemTime::now(), EventKind::Stopping);
-        for (_, method, path, uri, status, check) in good.iter().filter(|c| c.0 == driver) {
+        for kind in sample::event_kinds() {
+            server.events.push(SystemTime::now(), kind);
+        }
+        for (_, method, path, uri, status) in cases.iter().filter(|c| c.0 == driver) {
             let reply = send(&server.socket(), &method.to_uppercase(), uri, "").await;
-            assert_eq!(
-                reply.status.as_u16(),
-                *status,
-                "{method} {uri}: {}",
-                reply.body
-            );
-            judge(&reply, *check);
-            let statuses = left.get_mut(&((*method).to_owned(), (*path).to_owned()));
-            statuses.unwrap().remove(&status.to_string());
+            contract.judge(method, path, *status, &reply);
+            if *status == 200 {
+                read_strictly(path, &reply.body);
+            } else {
+                read_problem(&reply);
+            }
         }
         server.stop().await.unwrap();
     }
-    common(&mut left).await;
-    reload_that_works(&mut left).await;
-    left.retain(|_, statuses| !statuses.is_empty());
-    assert!(left.is_empty(), "documented but never seen: {left:?}");
+    common(&mut contract).await;
+    reload_that_works(&mut contract).await;
+    contract.fulfilled();
 }
 
-fn judge(reply: &Reply, check: Option<Check>) {
-    if let Some(check) = check {
-        check(&reply.body).unwrap_or_else(|e| panic!("{e}: {}", reply.body));
-        let json = ["application/json", "application/x-ndjson"];
-        assert!(
-            json.contains(&reply.content_type.as_str()),
-            "{}",
-            reply.content_type
-        );
-    } else {
-        let problem: Problem = serde_json::from_str(&reply.body).unwrap();
-        assert_eq!(reply.content_type, "application/problem+json");
-        assert_eq!(problem.status, reply.status.as_u16());
-    }
+fn read_strictly(path: &str, body: &str) {
+    let operation = OPERATIONS.iter().find(|o| o.1 == path).unwrap();
+    (operation.3)(body).unwrap_or_else(|e| panic!("{e}: {body}"));
+}
+
+fn read_problem(reply: &Reply) {
+    let problem: Problem = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(reply.content_type, "application/problem+json");
+    assert_eq!(problem.status, reply.status.as_u16());
 }
 
 /// Statuses that any operation may answer with.
-async fn common(left: &mut BTreeMap<(String, String), BTreeSet<String>>) {
+async fn common(contract: &mut Contract) {
     let server = Server::with_driver();
     let strangers = Server::start(Access::private(0), driver());
     for (method, path, uri, _) in OPERATIONS {
         let shout = method.to_uppercase();
         let with_body = send(&server.socket(), &shout, uri, "x").await;
+        contract.judge(method, path, 400, &with_body);
         let too_large = send(&server.socket(), &shout, uri, vec![b'x'; 70_000]).await;
+        contract.judge(method, path, 413, &too_large);
         let too_late = limits::with_stuck_body(&server.socket(), &shout, uri).await;
+        contract.judge(method, path, 408, &too_late);
         let stranger = rights::as_nobody(&strangers.socket(), &shout, uri).await;
-        let seen = [with_body, too_large, too_late, stranger];
-        let statuses = left.get_mut(&(method.to_owned(), path.to_owned())).unwrap();
-        for (reply, expected) in seen.iter().zip([400, 413, 408, 403]) {
-            assert_eq!(
-                reply.status.as_u16(),
-                expected,
-                "{method} {uri}: {}",
-                reply.body
-            );
-            judge(reply, None);
-            statuses.remove(&expected.to_string());
-        }
+        contract.judge(method, path, 403, &stranger);
     }
 }
 
-async fn reload_that_works(left: &mut BTreeMap<(String, String), BTreeSet<String>>) {
+async fn reload_that_works(contract: &mut Contract) {
     let (requests, mut queue) = mpsc::channel::<command::Request>(1);
     let driver = tokio::spawn(async move {
         let request = queue.recv().await.unwrap();
@@ -260,9 +236,8 @@ async fn reload_that_works(left: &mut BTreeMap<(String, String), BTreeSet<String
     let server = Server::start(Access::private(0), requests);
     let reply = send(&server.socket(), "POST", "/v1/reload", "").await;
     assert_eq!(reply.body, r#"{"outcome":"done"}"#);
+    contract.judge("post", "/v1/reload", 200, &reply);
     driver.await.unwrap();
-    let statuses = left.get_mut(&("post".to_owned(), "/v1/reload".to_owned()));
-    statuses.unwrap().remove("200");
 }
 
 #[tokio::test]
@@ -318,6 +293,6 @@ async fn pages_and_methods_that_do_not_exist_are_problems() {
             "{method} {uri}: {}",
             reply.body
         );
-        judge(&reply, None);
+        read_problem(&reply);
     }
 }

@@ -2,6 +2,7 @@
 //! at the other end of the channel that answers by rule.
 
 mod contract;
+mod document;
 mod limits;
 mod rights;
 mod stream;

@@ -48,8 +48,8 @@ impl Follower {
 
     async fn sequence(&mut self) -> u64 {
         match self.next().await.unwrap() {
-            EventLine::Event(event) => event.sequence,
-            EventLine::Lost(lost) => panic!("{lost:?}"),
+            EventLine::Event { sequence, .. } => sequence,
+            EventLine::Lost { events } => panic!("{events} lost"),
         }
     }
 }
@@ -65,12 +65,12 @@ async fn kept_events_are_given_and_the_stream_ends() {
         .push(SystemTime::now(), EventKind::Reboot { instance, seen });
     let reply = send(&server.socket(), "GET", "/v1/events?since=1", "").await;
     let lines = lines(&reply.body);
-    let [EventLine::Event(event)] = lines.as_slice() else {
+    let [EventLine::Event { sequence, what, .. }] = lines.as_slice() else {
         panic!("{lines:?}");
     };
-    assert_eq!(event.sequence, 2);
-    let WhatDto::Reboot { instance, seen } = &event.what else {
-        panic!("{event:?}");
+    assert_eq!(*sequence, 2);
+    let WhatDto::Reboot { instance, seen } = what else {
+        panic!("{what:?}");
     };
     assert_eq!(instance.as_deref(), Some("web"));
     assert_eq!(seen.command_name.as_deref(), Some("RESTART"));
@@ -101,7 +101,7 @@ async fn whoever_asks_for_more_than_is_kept_is_told_so() {
     }
     let reply = send(&server.socket(), "GET", "/v1/events", "").await;
     let lines = lines(&reply.body);
-    assert_eq!(lines[0], EventLine::lost(5));
+    assert_eq!(lines[0], EventLine::Lost { events: 5 });
     assert_eq!(lines.len(), 1 + EVENTS_KEPT);
 }
 
@@ -122,10 +122,10 @@ async fn a_slow_reader_gets_a_lost_line_and_then_the_newest() {
     let (mut heard, mut lost, mut last) = (0, 0, 0);
     while heard + lost < total {
         match follower.next().await.unwrap() {
-            EventLine::Lost(line) => lost += line.events,
-            EventLine::Event(event) => {
+            EventLine::Lost { events } => lost += events,
+            EventLine::Event { sequence, .. } => {
                 heard += 1;
-                last = event.sequence;
+                last = sequence;
             }
         }
     }
