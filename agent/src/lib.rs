@@ -6,6 +6,9 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod model;
 pub mod orchestrate;
+#[cfg(test)]
+mod privilege;
 pub mod steer;

@@ -1,1 +1,7 @@
-fn main() {}
+//! ghostd: see `ghostd::daemon`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ghostd::daemon::main()
+}

@@ -26,10 +26,6 @@ pub struct HostConfig {
     /// The host's name in events and reports. Default: the kernel's host
     /// name, which is what operators already call it.
     pub name: Option<String>,
-    /// File of the PID namespace whose `reboot(2)` counts as the host's.
-    /// Default `/proc/self/ns/pid`: the daemon's own, which is the host's
-    /// unless it runs in a container.
-    pub pid_namespace: PathBuf,
 }
 
 /// `[steering]`

@@ -23,18 +23,12 @@ const GROUP_NAME_BYTES_MAX: usize = 32;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 pub(super) fn host(section: Option<Section<'_>>, problems: &mut Problems) -> HostConfig {
-    let mut config = HostConfig {
-        name: None,
-        pid_namespace: PathBuf::from("/proc/self/ns/pid"),
-    };
+    let mut config = HostConfig { name: None };
     let Some(mut section) = section else {
         return config;
     };
     if let Some(value) = section.take("name") {
         config.name = host_name(&value, problems);
-    }
-    if let Some(path) = path(section.take("pid_namespace"), problems) {
-        config.pid_namespace = path;
     }
     section.finish(problems);
     config

@@ -18,8 +18,8 @@ pub struct Group {
 pub struct Access {
     /// The user the daemon runs as.
     pub daemon_uid: u32,
-    pub operators: Option<Group>,
-    pub readers: Option<Group>,
+    pub operators: Vec<Group>,
+    pub readers: Vec<Group>,
 }
 
 /// The process at the other end, with its supplementary groups.
@@ -49,16 +49,16 @@ impl Access {
     pub const fn private(daemon_uid: u32) -> Self {
         Self {
             daemon_uid,
-            operators: None,
-            readers: None,
+            operators: Vec::new(),
+            readers: Vec::new(),
         }
     }
 
     pub fn standing(&self, peer: &Peer) -> Standing {
-        let in_group = |group: &Option<Group>| {
-            group
-                .as_ref()
-                .is_some_and(|g| peer.caller.gid == g.gid || peer.groups.contains(&g.gid))
+        let in_group = |groups: &[Group]| {
+            groups
+                .iter()
+                .any(|g| peer.caller.gid == g.gid || peer.groups.contains(&g.gid))
         };
         if peer.caller.uid == 0 || peer.caller.uid == self.daemon_uid || in_group(&self.operators) {
             Standing::Operator
@@ -81,19 +81,20 @@ impl Access {
 
     /// Whether others than root and the daemon's user may connect at all.
     pub const fn is_shared(&self) -> bool {
-        self.operators.is_some() || self.readers.is_some()
+        !self.operators.is_empty() || !self.readers.is_empty()
     }
 
     fn refusal(&self, caller: Caller, deed: Deed) -> Problem {
-        let named = |group: &Option<Group>| {
-            let group = group.as_ref()?;
-            Some(format!("`{}` (gid {})", group.name, group.gid))
+        let (verb, readers) = match deed {
+            Deed::Look => ("look at", self.readers.as_slice()),
+            Deed::Change => ("change", &[][..]),
         };
-        let (verb, groups) = match deed {
-            Deed::Look => ("look at", [named(&self.operators), named(&self.readers)]),
-            Deed::Change => ("change", [named(&self.operators), None]),
-        };
-        let groups: Vec<String> = groups.into_iter().flatten().collect();
+        let groups: Vec<String> = self
+            .operators
+            .iter()
+            .chain(readers)
+            .map(|group| format!("`{}` (gid {})", group.name, group.gid))
+            .collect();
         let needed = if groups.is_empty() {
             format!("root or uid {}", self.daemon_uid)
         } else {
@@ -120,10 +121,10 @@ mod tests {
 
     fn access() -> Access {
         let group = |name: &str, gid| {
-            Some(Group {
+            vec![Group {
                 name: name.to_owned(),
                 gid,
-            })
+            }]
         };
         Access {
             daemon_uid: 990,

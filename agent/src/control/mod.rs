@@ -2,7 +2,7 @@
 //!
 //! Owns: the socket ([`bind`], [`serve`]), the words on it ([`dto`]), who may
 //! do what ([`access`]), and the generated OpenAPI document ([`openapi`]).
-//! Works with `curl --unix-socket /run/ghostd/api.sock http://ghostd/v1/status`.
+//! Works with `curl --unix-socket /run/ghostd/ghostd.sock http://ghostd/v1/status`.
 //!
 //! Refuses: to decide or to touch the kernel. Requests go to the driver over a
 //! bounded channel; a full one is an answer (503), not a wait.

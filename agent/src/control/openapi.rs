@@ -26,7 +26,7 @@ use super::{
             Rights follow from who connects: root and the operators group may do all, \
             the readers group may GET. Errors are problems (RFC 9457)."
     ),
-    servers((url = "http://localhost", description = "over the unix socket /run/ghostd/api.sock")),
+    servers((url = "http://localhost", description = "over the unix socket /run/ghostd/ghostd.sock")),
     paths(
         api::health,
         api::status,

@@ -23,7 +23,7 @@ use tokio::net::UnixListener;
 use super::access::Access;
 
 /// Where ghostd listens unless told otherwise.
-pub const SOCKET_PATH: &str = "/run/ghostd/api.sock";
+pub const SOCKET_PATH: &str = "/run/ghostd/ghostd.sock";
 
 /// Everyone may look up the folder; the socket and the peer check guard the API.
 const FOLDER_MODE: u32 = 0o755;

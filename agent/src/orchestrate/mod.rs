@@ -3,6 +3,11 @@
 //! Owns: the command vocabulary ([`command`]), the event log ([`event`]), the
 //! pure plan from wanted to real, and the one driver that carries plans out.
 
+pub mod agenda;
 pub mod command;
+pub mod drain;
+pub mod driver;
 pub mod event;
+pub mod motion;
 pub mod plan;
+pub mod wanted;

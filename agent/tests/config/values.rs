@@ -23,7 +23,6 @@ fn defaults_are_what_the_example_says() {
     assert_eq!(example.warnings, []);
     assert_eq!(example.host.name.as_deref(), Some("hv1"));
     assert_eq!(default.host.name, None);
-    assert_eq!(default.host.pid_namespace, example.host.pid_namespace);
     assert_eq!(default.steering, example.steering);
     assert_eq!(default.limits, example.limits);
     assert_eq!(default.limits, Limits::default());
@@ -91,7 +90,6 @@ fn every_value_can_be_changed() {
         r#"
         [host]
         name = "hv-2.example"
-        pid_namespace = "/run/ghostd//pidns/"
         [steering]
         uplinks = ["bond0", "eth1.100"]
         mode = "generic"
@@ -125,7 +123,6 @@ fn every_value_can_be_changed() {
     );
     assert_eq!(config.warnings, []);
     assert_eq!(config.host.name.as_deref(), Some("hv-2.example"));
-    assert_eq!(config.host.pid_namespace.as_os_str(), "/run/ghostd/pidns");
     assert_eq!(config.steering.uplinks, ["bond0", "eth1.100"]);
     assert_eq!(config.steering.mode, UplinkMode::Generic);
     assert!(config.steering.replace_foreign);

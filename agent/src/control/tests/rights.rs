@@ -69,8 +69,8 @@ fn shared() -> Access {
     };
     Access {
         daemon_uid: 0,
-        operators: Some(group("ops", 60_001)),
-        readers: Some(group("look", 60_002)),
+        operators: vec![group("ops", 60_001)],
+        readers: vec![group("look", 60_002)],
     }
 }
 

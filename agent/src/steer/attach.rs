@@ -1,0 +1,195 @@
+//! XDP programs on interfaces, by pinned links.
+//!
+//! A link that is there gets the new program by one atomic update; nothing is
+//! ever detached first. A foreign program is refused and named, unless its
+//! replacement is wanted.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use super::{
+    error::SteerError,
+    load::unpin,
+    netlink::Netlink,
+    snapshot::{interface_name, link_path},
+    sys::{self, LINK_TYPE_XDP, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE},
+};
+use crate::model::{Ifindex, UplinkMode, XdpMode};
+
+/// What an interface is to carry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) ifindex: Ifindex,
+    pub(super) program: BorrowedFd<'a>,
+    pub(super) mode: UplinkMode,
+    pub(super) replace_foreign: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    pub mode: XdpMode,
+    /// `false` if a link was there and got the new program.
+    pub fresh: bool,
+}
+
+/// Brings one interface to what is wanted.
+pub(super) fn ensure(
+    root: &Path,
+    netlink: &mut Netlink,
+    wanted: &Wanted<'_>,
+) -> Result<Attached, SteerError> {
+    let path = link_path(root, wanted.ifindex);
+    if let Some(mode) = update(&path, netlink, wanted)? {
+        return Ok(Attached { mode, fresh: false });
+    }
+    // No link, or one that holds on to an interface that is no more.
+    unpin(&path)?;
+    make_way(netlink, wanted)?;
+    let link = create(wanted)?;
+    sys::obj_pin(link.as_fd(), &path).map_err(|e| SteerError::Pin(path, e))?;
+    match netlink.attached_xdp(wanted.ifindex)? {
+        Some(attached) => Ok(Attached {
+            mode: attached.mode,
+            fresh: true,
+        }),
+        None => Err(fail(wanted, "keep an XDP program")(
+            io::ErrorKind::NotFound.into(),
+        )),
+    }
+}
+
+/// Takes our program off an interface.
+pub(super) fn remove(root: &Path, ifindex: Ifindex) -> Result<(), SteerError> {
+    unpin(&link_path(root, ifindex))
+}
+
+fn fail(wanted: &Wanted<'_>, what: &'static str) -> impl FnOnce(io::Error) -> SteerError {
+    let interface = interface_name(wanted.ifindex);
+    move |source| SteerError::Attach {
+        what,
+        interface,
+        source,
+    }
+}
+
+/// Puts the program behind a pinned link, if there is one on this interface.
+fn update(
+    path: &Path,
+    netlink: &mut Netlink,
+    wanted: &Wanted<'_>,
+) -> Result<Option<XdpMode>, SteerError> {
+    let link = match sys::obj_get(path) {
+        Ok(link) => link,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(SteerError::OpenPin(path.to_owned(), e)),
+    };
+    if !is_on(&link, wanted.ifindex) {
+        return Ok(None);
+    }
+    let (id, _) =
+        sys::program_info(wanted.program).map_err(fail(wanted, "describe the program"))?;
+    // An update waits for all packets under way, so it is not done for nothing.
+    if sys::link_info(link.as_fd())
+        .map(|info| info.program_id)
+        .ok()
+        != Some(id)
+    {
+        match sys::link_update(link.as_fd(), wanted.program) {
+            Ok(()) => {}
+            // The interface went away in between.
+            Err(e) if e.raw_os_error() == Some(libc::ENOLINK) => return Ok(None),
+            Err(e) => return Err(fail(wanted, "replace the XDP program")(e)),
+        }
+    }
+    // An index says nothing about which network namespace it is of: the
+    // kernel must show the link's program on the interface that we see.
+    let attached = netlink.attached_xdp(wanted.ifindex)?;
+    Ok(attached
+        .filter(|a| a.program_id == id && is_on(&link, wanted.ifindex))
+        .map(|a| a.mode))
+}
+
+fn is_on(link: &OwnedFd, ifindex: Ifindex) -> bool {
+    sys::link_info(link.as_fd())
+        .is_ok_and(|info| info.kind == LINK_TYPE_XDP && info.ifindex == ifindex.get())
+}
+
+/// Refuses a foreign program, or takes it off.
+fn make_way(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<(), SteerError> {
+    let Some(foreign) = netlink.attached_xdp(wanted.ifindex)? else {
+        return Ok(());
+    };
+    if !wanted.replace_foreign {
+        let name = sys::program_by_id(foreign.program_id)
+            .and_then(|fd| sys::program_info(fd.as_fd()))
+            .map(|(_, name)| name);
+        return Err(SteerError::ForeignXdp {
+            interface: interface_name(wanted.ifindex),
+            name: name.unwrap_or_default(),
+            id: foreign.program_id,
+        });
+    }
+    let what = "take off the foreign XDP program";
+    if detach_links(wanted.ifindex).map_err(fail(wanted, what))? {
+        return Ok(());
+    }
+    let flags = match foreign.mode {
+        XdpMode::Native => XDP_FLAGS_DRV_MODE,
+        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+        XdpMode::Offloaded => 8,
+    };
+    netlink
+        .detach_xdp(wanted.ifindex, flags)
+        .map_err(fail(wanted, what))
+}
+
+/// Detaches all XDP links on an interface; `false` if there are none.
+fn detach_links(ifindex: Ifindex) -> io::Result<bool> {
+    let mut id = 0;
+    let mut found = false;
+    while let Some(next) = sys::next_link(id)? {
+        id = next;
+        // A link may go away while we look.
+        let Ok(link) = sys::link_by_id(id) else {
+            continue;
+        };
+        if is_on(&link, ifindex) {
+            sys::link_detach(link.as_fd())?;
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+fn create(wanted: &Wanted<'_>) -> Result<OwnedFd, SteerError> {
+    let attach = |flags| sys::link_create_xdp(wanted.program, wanted.ifindex.get(), flags);
+    let what = "attach an XDP program";
+    match wanted.mode {
+        UplinkMode::Native => attach(XDP_FLAGS_DRV_MODE).map_err(fail(wanted, what)),
+        UplinkMode::Generic => attach(XDP_FLAGS_SKB_MODE).map_err(fail(wanted, what)),
+        UplinkMode::Auto => match attach(XDP_FLAGS_DRV_MODE) {
+            Ok(link) => Ok(link),
+            Err(e) if is_final(&e) => Err(fail(wanted, what)(e)),
+            Err(e) => {
+                tracing::info!(
+                    interface = interface_name(wanted.ifindex),
+                    error = %e,
+                    "the driver takes no XDP program; attaching the generic way"
+                );
+                attach(XDP_FLAGS_SKB_MODE).map_err(fail(wanted, what))
+            }
+        },
+    }
+}
+
+/// Errors that the generic mode would run into as well.
+fn is_final(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV | libc::EEXIST | libc::ENOMEM)
+    )
+}
