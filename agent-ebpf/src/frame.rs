@@ -17,7 +17,7 @@ pub(crate) struct XdpFrame<'a> {
 
 /// Offsets beyond this are refused, so that the verifier sees a bound. No
 /// header that we read starts further in.
-const OFFSET_MAX: usize = 4096;
+const OFFSET_MAX: usize = 0xfff;
 
 /// The largest offset of a network header, one quoted in an ICMPv6 error
 /// behind extension headers.
@@ -25,13 +25,21 @@ const L3_MAX: u64 = 2048;
 
 /// `base + offset`, out of the compiler's sight, so that it cannot compute the
 /// address once for the check and again for the access: to the verifier these
-/// are two pointers, and only the first was checked.
+/// are two pointers, and only the first was checked. The mask changes nothing
+/// but what the verifier knows of the offset.
 #[inline(always)]
 fn address(base: usize, offset: usize) -> usize {
-    let mut sum = base;
-    // SAFETY: one addition of two registers.
+    let mut sum = offset;
+    // SAFETY: arithmetic on two registers.
     unsafe {
-        asm!("{0} += {1}", inout(reg) sum, in(reg) offset, options(pure, nomem, nostack));
+        asm!(
+            "{0} &= {mask}",
+            "{0} += {1}",
+            inout(reg) sum,
+            in(reg) base,
+            mask = const OFFSET_MAX,
+            options(pure, nomem, nostack),
+        );
     }
     sum
 }

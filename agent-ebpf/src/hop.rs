@@ -96,7 +96,9 @@ pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> 
             };
         }
     }
-    look_up(maps, ip, new)
+    let mut hop = NextHop::other(Way::Up);
+    hop.way = look_up(maps, ip, new, &mut hop);
+    hop
 }
 
 #[inline(always)]
@@ -111,7 +113,7 @@ fn same(a: &[u32; 4], b: [u32; 4]) -> bool {
 
 /// A function of its own: a BPF program has 512 bytes of stack.
 #[inline(never)]
-fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
+fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>, hop: &mut NextHop) -> Way {
     let mut params = FibParams {
         family: A::AF,
         l4_protocol: ip.protocol,
@@ -141,22 +143,20 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
     };
     match verdict {
         SUCCESS => {}
-        BLACKHOLE | UNREACHABLE | PROHIBIT => return NextHop::other(Way::Unreachable),
-        NOT_FORWARDED => return NextHop::other(Way::Local),
-        FORWARDING_DISABLED => return NextHop::other(Way::ForwardingOff),
-        NO_NEIGHBOUR => return NextHop::other(Way::Unresolved),
+        BLACKHOLE | UNREACHABLE | PROHIBIT => return Way::Unreachable,
+        NOT_FORWARDED => return Way::Local,
+        FORWARDING_DISABLED => return Way::ForwardingOff,
+        NO_NEIGHBOUR => return Way::Unresolved,
         FRAGMENTATION_NEEDED => {
-            return NextHop {
-                mtu: u32::from(params.tot_len),
-                ..NextHop::other(Way::TooBig)
-            };
+            hop.mtu = u32::from(params.tot_len);
+            return Way::TooBig;
         }
-        _ => return NextHop::other(Way::Up),
+        _ => return Way::Up,
     }
     let egress = params.ifindex;
     // Same interface: XDP_TX needs no redirect, so no entry either.
     if egress != maps.ingress && EGRESS.get(egress % EGRESS_SLOTS).copied() != Some(egress) {
-        return NextHop::other(Way::Up);
+        return Way::Up;
     }
     let [d, s] = [params.dmac, params.smac];
     let macs = [
@@ -164,22 +164,19 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
         u32::from_ne_bytes([d[4], d[5], s[0], s[1]]),
         u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
     ];
-    let mtu = u32::from(params.tot_len);
-    if let Some(slot) = HOPS.get_ptr_mut(slot(new)) {
+    hop.egress = egress;
+    hop.macs = macs;
+    hop.mtu = u32::from(params.tot_len);
+    if let Some(cached) = HOPS.get_ptr_mut(slot(new)) {
         // SAFETY: as for the read in `next_hop`.
-        let hop = unsafe { &mut *slot };
-        hop.dst = new.dst.words();
-        hop.ingress = maps.ingress;
-        hop.egress = egress;
-        hop.mtu = mtu;
-        hop.macs = macs;
+        let cached = unsafe { &mut *cached };
+        cached.dst = new.dst.words();
+        cached.ingress = maps.ingress;
+        cached.egress = egress;
+        cached.mtu = hop.mtu;
+        cached.macs = macs;
         // SAFETY: helper without arguments.
-        hop.valid_until_ns = unsafe { bpf_ktime_get_coarse_ns() } + HOP_VALID_NS;
+        cached.valid_until_ns = unsafe { bpf_ktime_get_coarse_ns() } + HOP_VALID_NS;
     }
-    NextHop {
-        way: Way::Direct,
-        egress,
-        macs,
-        mtu,
-    }
+    Way::Direct
 }

@@ -60,6 +60,10 @@ pub(crate) static HOPS: PerCpuArray<Hop, { HOP_SLOTS as usize }> = PerCpuArray::
 #[btf_map(name = "gd_callers")]
 pub(crate) static CALLERS: LruHashMap<u64, Event, 64> = LruHashMap::new();
 
+/// Working memory of one packet: what the stack has no room for.
+#[btf_map(name = "gd_scratch")]
+pub(crate) static SCRATCH: PerCpuArray<[u64; 64], 2> = PerCpuArray::new();
+
 #[unsafe(no_mangle)]
 pub(crate) static HOST_PIDNS_DEV: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]

@@ -3,8 +3,8 @@
 use agent_common::{
     abi::{FenceMode, Side},
     packet::{
-        Action, ActionKind, Addr, Answer, Kernel, Link, PortRule, QUOTE_MIN, V4, V6, may_speak,
-        muted_may_pass, steer, steer_error, write_too_big,
+        Action, ActionKind, Addr, Answer, Errand, Kernel, Link, PortRule, QUOTE_MIN, V4, V6, Work,
+        may_speak, muted_may_pass, steer, steer_error, write_too_big,
     },
 };
 use aya_ebpf::{
@@ -19,7 +19,7 @@ use aya_ebpf::{
 
 use crate::{
     frame::XdpFrame,
-    maps::PORTS,
+    maps::{PORTS, SCRATCH},
     tables::{Maps, host_generation, switch},
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn gd_steer(ctx: XdpContext) -> u32 {
 /// On an instance's port: the fence, then both translations.
 #[xdp(frags)]
 pub(crate) fn gd_port(ctx: XdpContext) -> u32 {
-    if fenced(ctx.ctx) {
+    if gd_fence(ctx.ctx) != 0 {
         return xdp_action::XDP_DROP;
     }
     run(ctx.ctx)
@@ -68,13 +68,19 @@ const IS_ERROR: u32 = 1 << 16;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn gd_v4(ctx: *mut xdp_md, l3: u64) -> u32 {
-    family::<V4, { V4::QUOTE_MAX }>(ctx, l3)
+    let Some(work) = scratch(SCRATCH_WORK) else {
+        return xdp_action::XDP_PASS;
+    };
+    family::<V4>(ctx, l3, work)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn gd_v6(ctx: *mut xdp_md, l3: u64) -> u32 {
-    family::<V6, { V6::QUOTE_MAX }>(ctx, l3)
+    let Some(work) = scratch(SCRATCH_WORK) else {
+        return xdp_action::XDP_PASS;
+    };
+    family::<V6>(ctx, l3, work)
 }
 
 #[unsafe(no_mangle)]
@@ -101,11 +107,31 @@ pub(crate) extern "C" fn gd_answer_v6(ctx: *mut xdp_md, l3: u64, mtu: u32) -> u3
     answer::<V6, { V6::QUOTE_MAX }>(ctx, l3, mtu)
 }
 
+// Elements of `gd_scratch`.
+const SCRATCH_WORK: u32 = 0;
+const SCRATCH_ERRAND: u32 = 1;
+
+const _: () = {
+    let element = size_of::<[u64; 64]>();
+    assert!(size_of::<Work<V6>>() <= element);
+    assert!(size_of::<Errand<V6>>() <= element);
+};
+
+/// This CPU's working memory, as a `T` of at most one element.
+#[inline(always)]
+fn scratch<T>(index: u32) -> Option<&'static mut T> {
+    let element = SCRATCH.get_ptr_mut(index)?;
+    // SAFETY: large enough (see above) and aligned to eight bytes; XDP programs
+    // do not interrupt each other on a CPU. Zero bytes and what an earlier
+    // packet of the same type left are both valid values.
+    Some(unsafe { &mut *element.cast::<T>() })
+}
+
 /// What [`Link`] can say of where the network header is.
 const L3_MAX: u64 = 22;
 
 #[inline(always)]
-fn family<A: Answer, const QUOTE_MAX: usize>(ctx: *mut xdp_md, l3: u64) -> u32
+fn family<A: Answer>(ctx: *mut xdp_md, l3: u64, work: &mut Work<A>) -> u32
 where
     Maps: Kernel<A>,
 {
@@ -117,7 +143,7 @@ where
         l3: l3 as usize,
         ethertype_raw: A::ETHERTYPE_RAW,
     };
-    let action = steer::<A, _, _>(&maps, &mut XdpFrame::new(ctx), link);
+    let action = steer(&maps, &mut XdpFrame::new(ctx), link, work);
     match action.kind {
         ActionKind::Error => IS_ERROR,
         ActionKind::TooBig if A::ETHERTYPE_RAW == V4::ETHERTYPE_RAW => {
@@ -141,7 +167,10 @@ where
         l3: l3 as usize,
         ethertype_raw: A::ETHERTYPE_RAW,
     };
-    let action = steer_error::<A, _, _>(&maps, &mut XdpFrame::new(ctx), link);
+    let Some(errand) = scratch(SCRATCH_ERRAND) else {
+        return xdp_action::XDP_PASS;
+    };
+    let action = steer_error::<A, _, _>(&maps, &mut XdpFrame::new(ctx), link, errand);
     carry_out(&maps, action)
 }
 
@@ -194,7 +223,13 @@ fn answer<A: Answer, const QUOTE_MAX: usize>(ctx: *mut xdp_md, l3: u64, mtu: u32
     xdp_action::XDP_TX
 }
 
-/// Whether the copy behind this port may not send this frame.
+/// Whether (not zero) the copy behind this port may not send this frame.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn gd_fence(ctx: *mut xdp_md) -> u32 {
+    u32::from(fenced(ctx))
+}
+
 #[inline(always)]
 fn fenced(ctx: *mut xdp_md) -> bool {
     // SAFETY: the kernel passes a valid context.

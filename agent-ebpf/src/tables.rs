@@ -7,7 +7,7 @@ use agent_common::{
         Control, Filter, Flow, FlowKey, FragKey, Fragment, HostSwitch, ROUTE_REASONS, Reason,
         ReverseV4, ReverseV6, RouteCounters, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6, Switch,
     },
-    packet::{Ip, Kernel, NextHop, Rewrite, RouteKey, SwitchState, Traffic, V4, V6},
+    packet::{Ip, Kernel, NextHop, Rewrite, SwitchState, Traffic, V4, V6},
 };
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_coarse_ns};
 
@@ -195,16 +195,16 @@ impl Kernel<V4> for Maps {
     common!();
 
     #[inline(always)]
-    fn route(&self, key: &RouteKey<V4>) -> Option<&RouteV4> {
+    fn route(&self, addr: &V4, port_raw: u16, protocol: u8) -> Option<&RouteV4> {
         // SAFETY: without preallocation a deleted element is freed only after
         // a grace period, so the row stays one while this program runs.
-        unsafe { ROUTES_V4.get(key_v4(key)) }
+        unsafe { ROUTES_V4.get(key_v4(addr, port_raw, protocol)) }
     }
 
     #[inline(always)]
-    fn reverse(&self, key: &RouteKey<V4>) -> Option<&ReverseV4> {
+    fn reverse(&self, addr: &V4, port_raw: u16, protocol: u8) -> Option<&ReverseV4> {
         // SAFETY: as for routes.
-        unsafe { REVERSE_V4.get(key_v4(key)) }
+        unsafe { REVERSE_V4.get(key_v4(addr, port_raw, protocol)) }
     }
 
     #[inline(always)]
@@ -213,20 +213,22 @@ impl Kernel<V4> for Maps {
     }
 }
 
+// Look-ups are functions of their own here: their keys do not fit the stack of
+// the program around them.
 impl Kernel<V6> for Maps {
     common!();
 
-    #[inline(always)]
-    fn route(&self, key: &RouteKey<V6>) -> Option<&RouteV6> {
+    #[inline(never)]
+    fn route(&self, addr: &V6, port_raw: u16, protocol: u8) -> Option<&RouteV6> {
         // SAFETY: without preallocation a deleted element is freed only after
         // a grace period, so the row stays one while this program runs.
-        unsafe { ROUTES_V6.get(key_v6(key)) }
+        unsafe { ROUTES_V6.get(key_v6(addr, port_raw, protocol)) }
     }
 
-    #[inline(always)]
-    fn reverse(&self, key: &RouteKey<V6>) -> Option<&ReverseV6> {
+    #[inline(never)]
+    fn reverse(&self, addr: &V6, port_raw: u16, protocol: u8) -> Option<&ReverseV6> {
         // SAFETY: as for routes.
-        unsafe { REVERSE_V6.get(key_v6(key)) }
+        unsafe { REVERSE_V6.get(key_v6(addr, port_raw, protocol)) }
     }
 
     #[inline(always)]
@@ -236,21 +238,21 @@ impl Kernel<V6> for Maps {
 }
 
 #[inline(always)]
-fn key_v4(key: &RouteKey<V4>) -> RouteKeyV4 {
+fn key_v4(addr: &V4, port_raw: u16, protocol: u8) -> RouteKeyV4 {
     RouteKeyV4 {
-        addr_be: key.addr.0,
-        port_be: key.port_raw.to_ne_bytes(),
-        protocol: key.protocol,
+        addr_be: addr.0,
+        port_be: port_raw.to_ne_bytes(),
+        protocol,
         pad: 0,
     }
 }
 
 #[inline(always)]
-fn key_v6(key: &RouteKey<V6>) -> RouteKeyV6 {
+fn key_v6(addr: &V6, port_raw: u16, protocol: u8) -> RouteKeyV6 {
     RouteKeyV6 {
-        addr_be: key.addr.bytes(),
-        port_be: key.port_raw.to_ne_bytes(),
-        protocol: key.protocol,
+        addr_be: addr.bytes(),
+        port_be: port_raw.to_ne_bytes(),
+        protocol,
         pad: 0,
     }
 }

@@ -56,6 +56,7 @@ impl Object {
             )
         })?;
         let mut loader = EbpfLoader::new();
+        loader.verifier_log_level(aya::VerifierLogLevel::DEBUG);
         for name in [names::ROUTES_V4, names::ROUTES_V6] {
             loader.map_max_entries(name, routes);
         }

@@ -24,6 +24,7 @@ pub const EVENTS: &str = "gd_events";
 pub const ICMP_BUDGET: &str = "gd_icmp_budget";
 pub const HOPS: &str = "gd_hops";
 pub const CALLERS: &str = "gd_callers";
+pub const SCRATCH: &str = "gd_scratch";
 
 /// XDP on an uplink: both translations.
 pub const STEER: &str = "gd_steer";
@@ -34,7 +35,7 @@ pub const REBOOT: &str = "gd_reboot";
 /// Tracepoint `syscalls/sys_exit_reboot`: reports a reboot call that failed.
 pub const REBOOT_EXIT: &str = "gd_reboot_exit";
 
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 20] = [
     META,
     ROUTES_V4,
     ROUTES_V6,
@@ -54,6 +55,7 @@ pub const MAPS: [&str; 19] = [
     ICMP_BUDGET,
     HOPS,
     CALLERS,
+    SCRATCH,
 ];
 pub const PROGRAMS: [&str; 4] = [STEER, PORT, REBOOT, REBOOT_EXIT];
 

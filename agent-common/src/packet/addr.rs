@@ -9,6 +9,7 @@ use crate::abi::{
 pub trait Addr: Copy + PartialEq + 'static {
     type RouteRow: Route<Self>;
     type ReverseRow: Reverse<Self>;
+    const ZERO: Self;
     /// The Ethernet type of its packets, raw.
     const ETHERTYPE_RAW: u16;
     /// The ICMP protocol number of its family.
@@ -71,6 +72,7 @@ impl V6 {
 impl Addr for V4 {
     type RouteRow = RouteV4;
     type ReverseRow = ReverseV4;
+    const ZERO: Self = Self([0; 4]);
     const ETHERTYPE_RAW: u16 = super::ETHERTYPE_IPV4.to_be();
     const ICMP: u8 = 1;
 
@@ -115,6 +117,7 @@ impl Addr for V4 {
 impl Addr for V6 {
     type RouteRow = RouteV6;
     type ReverseRow = ReverseV6;
+    const ZERO: Self = Self([0; 4]);
     const ETHERTYPE_RAW: u16 = super::ETHERTYPE_IPV6.to_be();
     const ICMP: u8 = 58;
 

@@ -5,7 +5,7 @@
 //! the copy's address as destination. Both may be true of one error.
 
 use super::{
-    Action, Frame, Kernel, Link, Reverse, Rewrite, Route,
+    Action, Addr, Frame, Kernel, Link, Reverse, Rewrite, Route,
     checksum::Delta,
     leave::{Exit, exit},
     lookup::{self, FlowOf},
@@ -24,14 +24,35 @@ struct Quote<A> {
     checksum: usize,
 }
 
-/// An error on its way through the steps below. One struct that they share by
-/// reference, each a function of its own: a BPF program has 512 bytes of stack.
-struct Errand<A> {
+/// An error on its way through the steps below, each a function of its own.
+/// The memory is the caller's, as with [`super::Work`].
+pub struct Errand<A> {
     packet: Packet<A>,
     quote: Quote<A>,
     /// What the error and the packet it quotes are to say.
     outer: Rewrite<A>,
     inner: Rewrite<A>,
+    exit: Exit,
+    /// Whether the frame has a VLAN tag.
+    tagged: bool,
+}
+
+impl<A: Addr> Errand<A> {
+    pub const BLANK: Self = Self {
+        packet: Packet::BLANK,
+        quote: Quote {
+            ip: Ip::BLANK,
+            ports: Ports {
+                src_raw: 0,
+                dst_raw: 0,
+            },
+            checksum: 0,
+        },
+        outer: Rewrite::BLANK,
+        inner: Rewrite::BLANK,
+        exit: Exit::BLANK,
+        tagged: false,
+    };
 }
 
 /// Steers a frame for which [`super::steer`] said [`super::ActionKind::Error`].
@@ -40,12 +61,12 @@ pub fn steer_error<A: Header, K: Kernel<A>, F: Frame>(
     kernel: &K,
     frame: &mut F,
     link: Link,
+    errand: &mut Errand<A>,
 ) -> Action {
-    // By reference from here on: a move would be a second copy on the stack.
-    let mut read = read::<A, F>(frame, link.l3);
-    let Some(errand) = read.as_mut() else {
+    errand.tagged = link.tagged();
+    if !read(frame, link.l3, errand) {
         return Action::PASS;
-    };
+    }
     let mut counter = None;
     if kernel.may_match(errand.quote.ip.src.filter()) {
         counter = find_sender(kernel, errand);
@@ -59,45 +80,38 @@ pub fn steer_error<A: Header, K: Kernel<A>, F: Frame>(
     if errand.inner.src == errand.quote.ip.src && errand.inner.dst == errand.quote.ip.dst {
         return Action::PASS;
     }
-    let way = leave(kernel, link, errand, counter);
-    if !way.translate {
-        return way.action;
+    if !leave(kernel, errand, counter) {
+        return errand.exit.action;
     }
-    match write(frame, errand, &way) {
-        Some(()) => way.action,
+    match write(frame, errand) {
+        Some(()) => errand.exit.action,
         None => Action::DROP,
     }
 }
 
 /// Parses the error again: they are rare, and that keeps the fast path small.
 #[inline(never)]
-fn read<A: Header, F: Frame>(frame: &F, l3: usize) -> Option<Errand<A>> {
-    let ip = A::parse(frame, l3, Quoted::No).ok()?;
-    let packet = parse::transport(frame, ip).ok()?;
-    if packet.transport != Transport::IcmpError {
-        return None;
+fn read<A: Header, F: Frame>(frame: &F, l3: usize, errand: &mut Errand<A>) -> bool {
+    if !A::read_packet(frame, l3, &mut errand.packet) {
+        return false;
     }
-    let quote = quote::<A, F>(frame, &packet)?;
+    let ip = &errand.packet.ip;
+    if errand.packet.transport != Transport::IcmpError {
+        return false;
+    }
+    let end = ip.l3 + usize::from(ip.total_len);
+    if quote(frame, ip.l4 + 8, end, &mut errand.quote).is_none() {
+        return false;
+    }
+    errand.outer.src = ip.src;
+    errand.outer.dst = ip.dst;
+    errand.outer.ports = Ports::default();
+    let quoted = &errand.quote;
+    errand.inner.src = quoted.ip.src;
+    errand.inner.dst = quoted.ip.dst;
+    errand.inner.ports = quoted.ports;
     // An error goes to the sender of what it is about (net/netfilter/nf_conntrack_proto_icmp.c).
-    if ip.dst != quote.ip.src {
-        return None;
-    }
-    let outer = Rewrite {
-        src: ip.src,
-        dst: ip.dst,
-        ports: Ports::default(),
-    };
-    let inner = Rewrite {
-        src: quote.ip.src,
-        dst: quote.ip.dst,
-        ports: quote.ports,
-    };
-    Some(Errand {
-        packet,
-        quote,
-        outer,
-        inner,
-    })
+    ip.dst == quoted.ip.src
 }
 
 /// If the service sent the quoted packet: to the copy that spoke for it. Gives
@@ -105,7 +119,7 @@ fn read<A: Header, F: Frame>(frame: &F, l3: usize) -> Option<Errand<A>> {
 #[inline(never)]
 fn find_sender<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -> Option<u32> {
     let Quote { ip: q, ports, .. } = &errand.quote;
-    let route = lookup::route(kernel, q.src, ports.src_raw, q.protocol)?;
+    let route = lookup::route(kernel, &q.src, ports.src_raw, q.protocol)?;
     let state = kernel.switch(route.switch())?;
     let flow = || FlowOf {
         client: q.dst,
@@ -130,7 +144,7 @@ fn find_sender<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -> O
 #[inline(never)]
 fn find_addressee<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -> Option<u32> {
     let Quote { ip: q, ports, .. } = &errand.quote;
-    let entry = lookup::reverse(kernel, q.dst, ports.dst_raw, q.protocol)?;
+    let entry = lookup::reverse(kernel, &q.dst, ports.dst_raw, q.protocol)?;
     let state = kernel.switch(entry.switch())?;
     if !speaks(lookup::position(kernel, &state)?, entry.side()) {
         kernel.give_up(entry.counter(), Reason::NotOwner);
@@ -144,21 +158,30 @@ fn find_addressee<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -
     Some(entry.counter())
 }
 
+/// Decides the way out. Says whether to translate.
 #[inline(never)]
-fn leave<A: Header, K: Kernel<A>>(
-    kernel: &K,
-    link: Link,
-    errand: &Errand<A>,
-    counter: u32,
-) -> Exit {
-    exit(kernel, link, &errand.packet, &errand.outer, counter)
+fn leave<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>, counter: u32) -> bool {
+    errand.exit = exit(
+        kernel,
+        errand.tagged,
+        &errand.packet,
+        &errand.outer,
+        counter,
+    );
+    errand.exit.translate
 }
 
-/// Reads the quoted packet: its header and at least eight bytes of what is above.
+/// Reads the quoted packet: its header and at least eight bytes of what is
+/// above. `end` is where the error ends.
 #[inline(always)]
-fn quote<A: Header, F: Frame>(frame: &F, packet: &Packet<A>) -> Option<Quote<A>> {
-    let ip = A::parse(frame, packet.ip.l4 + 8, Quoted::Yes).ok()?;
-    let end = packet.ip.l3 + usize::from(packet.ip.total_len);
+fn quote<A: Header, F: Frame>(
+    frame: &F,
+    l3: usize,
+    end: usize,
+    quote: &mut Quote<A>,
+) -> Option<()> {
+    quote.ip = A::parse(frame, l3, Quoted::Yes).ok()?;
+    let ip = &quote.ip;
     if ip.fragment == Fragmentation::Later || ip.l4 + 8 > end || !frame.has(ip.l4 + 8) {
         return None;
     }
@@ -191,22 +214,21 @@ fn quote<A: Header, F: Frame>(frame: &F, packet: &Packet<A>) -> Option<Quote<A>>
         }
         _ => (Ports::default(), 0),
     };
-    Some(Quote {
-        ip,
-        ports,
-        checksum,
-    })
+    quote.ports = ports;
+    quote.checksum = checksum;
+    Some(())
 }
 
 /// Rewrites the quoted packet and the error around it.
 #[inline(never)]
-fn write<A: Header, F: Frame>(frame: &mut F, errand: &Errand<A>, exit: &Exit) -> Option<()> {
+fn write<A: Header, F: Frame>(frame: &mut F, errand: &Errand<A>) -> Option<()> {
     let Errand {
         packet,
         quote,
         outer,
         inner,
-        ..
+        exit,
+        tagged: _,
     } = errand;
     let q = &quote.ip;
     let addresses = q.src.delta(inner.src).and(q.dst.delta(inner.dst));

@@ -3,14 +3,6 @@
 use super::{Addr, Ip, Ports};
 use crate::abi::{Control, Filter, Flow, FlowKey, FragKey, Fragment, Reason, Side, TargetKind};
 
-/// Key of a route or reverse table; ports raw, zero for an address route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteKey<A> {
-    pub addr: A,
-    pub port_raw: u16,
-    pub protocol: u8,
-}
-
 /// One side of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<A> {
@@ -54,6 +46,18 @@ pub struct Rewrite<A> {
     pub src: A,
     pub dst: A,
     pub ports: Ports,
+}
+
+impl<A: Addr> Rewrite<A> {
+    /// What memory holds before anything was decided.
+    pub const BLANK: Self = Self {
+        src: A::ZERO,
+        dst: A::ZERO,
+        ports: Ports {
+            src_raw: 0,
+            dst_raw: 0,
+        },
+    };
 }
 
 /// How a packet leaves.
@@ -118,8 +122,11 @@ pub enum Traffic {
 pub trait Kernel<A: Addr> {
     /// Whether the bit is set in the filter.
     fn may_match(&self, filter: Filter) -> bool;
-    fn route(&self, key: &RouteKey<A>) -> Option<&A::RouteRow>;
-    fn reverse(&self, key: &RouteKey<A>) -> Option<&A::ReverseRow>;
+    /// The row of exactly this address, port (raw) and protocol; an address
+    /// route has zero for both.
+    fn route(&self, addr: &A, port_raw: u16, protocol: u8) -> Option<&A::RouteRow>;
+    /// As [`Self::route`], of the reverse table.
+    fn reverse(&self, addr: &A, port_raw: u16, protocol: u8) -> Option<&A::ReverseRow>;
     fn switch(&self, slot: u32) -> Option<SwitchState>;
     fn host_generation(&self) -> u16;
     /// CLOCK_MONOTONIC, coarse: a scheduler tick of resolution is enough here.

@@ -1,7 +1,7 @@
 //! How a translated packet leaves: decided in full before a byte is touched.
 
 use super::{
-    Action, ActionKind, Kernel, Link, Rewrite, Way,
+    Action, ActionKind, Kernel, Rewrite, Way,
     parse::{Fragmentation, Header, Packet, Transport},
 };
 use crate::abi::Reason;
@@ -18,6 +18,8 @@ pub(super) struct Exit {
 }
 
 impl Exit {
+    pub(super) const BLANK: Self = Self::stop(Action::PASS);
+
     /// Translate, and leave the rest to the stack.
     const STACK: Self = Self {
         translate: true,
@@ -44,7 +46,7 @@ impl Exit {
 #[inline(always)]
 pub(super) fn exit<A: Header, K: Kernel<A>>(
     kernel: &K,
-    link: Link,
+    tagged: bool,
     packet: &Packet<A>,
     new: &Rewrite<A>,
     counter: u32,
@@ -69,7 +71,7 @@ pub(super) fn exit<A: Header, K: Kernel<A>>(
             }
             // Options are for the stack to act on, and so are tags: a frame
             // for a VLAN leaves by a device that XDP does not know.
-            if ip.router_options || link.tagged() {
+            if ip.router_options || tagged {
                 return up(Reason::HandedUp);
             }
             if ip.ttl <= 1 {

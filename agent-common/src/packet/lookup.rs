@@ -1,7 +1,7 @@
 //! Finding what a packet belongs to: route, reverse entry, side, fragment.
 
 use super::{
-    Addr, Kernel, Route, RouteKey, SwitchState,
+    Addr, Kernel, Route, SwitchState,
     parse::{Fragmentation, Ip, Packet, Ports},
     verdict::{drains_to, needs_clock, owner},
 };
@@ -21,50 +21,34 @@ const ACK: u8 = 16;
 
 /// The route of a service address: the port route before the address route.
 #[inline(always)]
-pub(super) fn route<A: Addr, K: Kernel<A>>(
-    kernel: &K,
-    addr: A,
+pub(super) fn route<'k, A: Addr, K: Kernel<A>>(
+    kernel: &'k K,
+    addr: &A,
     port_raw: u16,
     protocol: u8,
-) -> Option<&A::RouteRow> {
+) -> Option<&'k A::RouteRow> {
     if port_raw != 0 && kernel.may_match(addr.port_filter(port_raw, protocol)) {
-        if let Some(route) = kernel.route(&RouteKey {
-            addr,
-            port_raw,
-            protocol,
-        }) {
+        if let Some(route) = kernel.route(addr, port_raw, protocol) {
             return Some(route);
         }
     }
-    kernel.route(&RouteKey {
-        addr,
-        port_raw: 0,
-        protocol: 0,
-    })
+    kernel.route(addr, 0, 0)
 }
 
 /// The reverse entry of a copy's address, found like [`route`].
 #[inline(always)]
-pub(super) fn reverse<A: Addr, K: Kernel<A>>(
-    kernel: &K,
-    addr: A,
+pub(super) fn reverse<'k, A: Addr, K: Kernel<A>>(
+    kernel: &'k K,
+    addr: &A,
     port_raw: u16,
     protocol: u8,
-) -> Option<&A::ReverseRow> {
+) -> Option<&'k A::ReverseRow> {
     if port_raw != 0 && kernel.may_match(addr.port_filter(port_raw, protocol)) {
-        if let Some(entry) = kernel.reverse(&RouteKey {
-            addr,
-            port_raw,
-            protocol,
-        }) {
+        if let Some(entry) = kernel.reverse(addr, port_raw, protocol) {
             return Some(entry);
         }
     }
-    kernel.reverse(&RouteKey {
-        addr,
-        port_raw: 0,
-        protocol: 0,
-    })
+    kernel.reverse(addr, 0, 0)
 }
 
 /// Where a switch points now; reads the clock only where it matters.

@@ -28,14 +28,12 @@ mod verdict;
 pub use action::{Action, ActionKind};
 pub use addr::{Addr, V4, V6};
 pub use checksum::Delta;
-pub use error::steer_error;
+pub use error::{Errand, steer_error};
 pub use ether::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Link};
 pub use fence::{PortRule, may_speak, muted_may_pass};
 pub use frame::{Frame, Raw, SliceFrame};
-pub use kernel::{
-    Kernel, NextHop, Reverse, Rewrite, Route, RouteKey, SwitchState, Target, Traffic, Way,
-};
+pub use kernel::{Kernel, NextHop, Reverse, Rewrite, Route, SwitchState, Target, Traffic, Way};
 pub use parse::{Fragmentation, Header, Ip, Packet, Ports, Transport, walk_extensions};
-pub use steer::steer;
+pub use steer::{Work, steer};
 pub use toobig::{Answer, QUOTE_MIN, write_too_big};
 pub use verdict::{lapsed, owner, speaks};

@@ -83,7 +83,36 @@ pub struct Packet<A> {
     pub ports: Ports,
 }
 
+impl<A: Addr> Ip<A> {
+    /// What memory holds before a header is read.
+    pub const BLANK: Self = Self {
+        l3: 0,
+        l4: 0,
+        total_len: 0,
+        src: A::ZERO,
+        dst: A::ZERO,
+        protocol: 0,
+        ttl: 0,
+        tos: 0,
+        fragment: Fragmentation::Whole,
+        id_raw: 0,
+        router_options: false,
+        dont_fragment: false,
+    };
+}
+
 impl<A: Addr> Packet<A> {
+    /// What memory holds before a packet is read.
+    pub const BLANK: Self = Self {
+        ip: Ip::BLANK,
+        transport: Transport::Opaque,
+        tcp_flags: 0,
+        ports: Ports {
+            src_raw: 0,
+            dst_raw: 0,
+        },
+    };
+
     /// Offset of the checksum that covers addresses or ports, where there is one.
     #[inline(always)]
     pub fn checksum_offset(&self) -> Option<usize> {
@@ -112,6 +141,8 @@ pub trait Header: Addr {
     /// Offset of the header checksum, for IPv4.
     const CHECKSUM: Option<usize>;
     fn icmp_kind(icmp_type: u8) -> Transport;
+    /// Reads a whole packet, as [`read`] does. Says whether it is well formed.
+    fn read_packet<F: Frame>(frame: &F, l3: usize, packet: &mut Packet<Self>) -> bool;
 }
 
 /// Whether a header is a packet's own or quoted in an ICMP error.
@@ -199,6 +230,11 @@ impl Header for V4 {
             _ => Transport::IcmpOther,
         }
     }
+
+    #[inline(never)]
+    fn read_packet<F: Frame>(frame: &F, l3: usize, packet: &mut Packet<Self>) -> bool {
+        read(frame, l3, packet)
+    }
 }
 
 impl Header for V6 {
@@ -274,6 +310,13 @@ impl Header for V6 {
             130..=137 | 143..=153 => Transport::LinkLocal,
             _ => Transport::IcmpOther,
         }
+    }
+
+    /// A function of its own: inlined, all those words do not fit the stack of
+    /// a BPF program.
+    #[inline(never)]
+    fn read_packet<F: Frame>(frame: &F, l3: usize, packet: &mut Packet<Self>) -> bool {
+        read(frame, l3, packet)
     }
 }
 
@@ -378,9 +421,22 @@ fn walk<F: Frame>(frame: &F, l3: usize, mut next: u8) -> Option<Walk> {
     None
 }
 
+/// Reads network and transport header.
+#[inline(always)]
+fn read<A: Header, F: Frame>(frame: &F, l3: usize, packet: &mut Packet<A>) -> bool {
+    let parsed = A::parse(frame, l3, Quoted::No).and_then(|ip| transport(frame, ip));
+    match parsed {
+        Ok(read) => {
+            *packet = read;
+            true
+        }
+        Err(Malformed) => false,
+    }
+}
+
 /// Reads what is above a packet's own network header.
 #[inline(always)]
-pub(super) fn transport<A: Header, F: Frame>(frame: &F, ip: Ip<A>) -> Result<Packet<A>, Malformed> {
+fn transport<A: Header, F: Frame>(frame: &F, ip: Ip<A>) -> Result<Packet<A>, Malformed> {
     let bare = Packet {
         ip,
         transport: Transport::Opaque,

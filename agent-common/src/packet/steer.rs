@@ -1,20 +1,44 @@
 //! From a frame to an action.
 
 use super::{
-    Action, Frame, Kernel, Link, Reverse, Rewrite, Route, Traffic,
+    Action, Addr, Frame, Kernel, Link, Reverse, Rewrite, Route, Traffic,
     leave::exit,
     lookup::{self, FlowOf},
-    parse::{self, Header, Packet, Ports, Quoted, Transport},
+    parse::{Header, Packet, Ports, Transport},
     translate::translate,
     verdict::speaks,
 };
 use crate::abi::{Reason, Side, TargetKind};
 
+/// A packet on its way through the steps.
+///
+/// The caller lends the memory: a BPF program has 512 bytes of stack, which
+/// IPv6 would burst, so its steps work in a map. What it held before does not
+/// matter.
+#[derive(Clone, Copy)]
+pub struct Work<A> {
+    pub(super) packet: Packet<A>,
+    /// What the packet is to say.
+    pub(super) new: Rewrite<A>,
+}
+
+impl<A: Addr> Work<A> {
+    pub const BLANK: Self = Self {
+        packet: Packet::BLANK,
+        new: Rewrite::BLANK,
+    };
+}
+
 /// Steers one frame of the family `A`.
 ///
 /// Unknown, malformed and unmatched packets pass untouched.
 #[inline(always)]
-pub fn steer<A: Header, K: Kernel<A>, F: Frame>(kernel: &K, frame: &mut F, link: Link) -> Action {
+pub fn steer<A: Header, K: Kernel<A>, F: Frame>(
+    kernel: &K,
+    frame: &mut F,
+    link: Link,
+    work: &mut Work<A>,
+) -> Action {
     let Some((src, dst, protocol)) = A::peek(frame, link.l3) else {
         return Action::PASS;
     };
@@ -24,28 +48,33 @@ pub fn steer<A: Header, K: Kernel<A>, F: Frame>(kernel: &K, frame: &mut F, link:
     if !to_service && !from_copy && !A::may_be_icmp(protocol) {
         return Action::PASS;
     }
-    let packet =
-        match A::parse(frame, link.l3, Quoted::No).and_then(|ip| parse::transport(frame, ip)) {
-            Ok(packet) => packet,
-            Err(parse::Malformed) => {
-                if to_service {
-                    if let Some(route) = lookup::route(kernel, dst, 0, 0) {
-                        kernel.give_up(route.counter(), Reason::Malformed);
-                    }
-                }
-                return Action::PASS;
-            }
-        };
-    if !src.may_be_source() {
+    let packet = &mut work.packet;
+    if !A::read_packet(frame, link.l3, packet) {
+        if to_service {
+            malformed(kernel, frame, link);
+        }
+        return Action::PASS;
+    }
+    if !packet.ip.src.may_be_source() {
         return Action::PASS;
     }
     match packet.transport {
         Transport::IcmpError => Action::ERROR,
         Transport::LinkLocal => Action::PASS,
         _ if to_service || from_copy => {
-            steer_packet(kernel, frame, link, &packet, to_service, from_copy)
+            steer_packet(kernel, frame, link, work, to_service, from_copy)
         }
         _ => Action::PASS,
+    }
+}
+
+/// Charges a malformed packet to its address's route.
+#[inline(always)]
+fn malformed<A: Header, K: Kernel<A>, F: Frame>(kernel: &K, frame: &F, link: Link) {
+    if let Some(dst) = A::load(frame, link.l3 + A::DST)
+        && let Some(route) = lookup::route(kernel, &dst, 0, 0)
+    {
+        kernel.give_up(route.counter(), Reason::Malformed);
     }
 }
 
@@ -61,23 +90,22 @@ fn steer_packet<A: Header, K: Kernel<A>, F: Frame>(
     kernel: &K,
     frame: &mut F,
     link: Link,
-    packet: &Packet<A>,
+    work: &mut Work<A>,
     to_service: bool,
     from_copy: bool,
 ) -> Action {
+    let Work { packet, new } = work;
     let ip = &packet.ip;
     let ports = lookup::ports(kernel, packet);
-    let mut new = Rewrite {
-        src: ip.src,
-        dst: ip.dst,
-        ports: packet.ports,
-    };
+    new.src = ip.src;
+    new.dst = ip.dst;
+    new.ports = packet.ports;
     let mut account = None;
     if from_copy {
-        account = reply(kernel, packet, ports, &mut new);
+        account = reply(kernel, packet, ports, new);
     }
     if to_service {
-        account = request(kernel, packet, ports, &mut new).or(account);
+        account = request(kernel, packet, ports, new).or(account);
     }
     let Some(Account { counter, traffic }) = account else {
         return Action::PASS;
@@ -87,12 +115,12 @@ fn steer_packet<A: Header, K: Kernel<A>, F: Frame>(
         kernel.count(counter, traffic, bytes);
         return Action::PASS;
     }
-    let way = exit(kernel, link, packet, &new, counter);
+    let way = exit(kernel, link.tagged(), packet, new, counter);
     if !way.translate {
         return way.action;
     }
     kernel.count(counter, traffic, bytes);
-    match translate(frame, packet, &new, &way) {
+    match translate(frame, packet, new, &way) {
         Some(()) => way.action,
         None => Action::DROP,
     }
@@ -107,7 +135,7 @@ fn request<A: Header, K: Kernel<A>>(
     new: &mut Rewrite<A>,
 ) -> Option<Account> {
     let ip = &packet.ip;
-    let route = lookup::route(kernel, ip.dst, ports.dst_raw, ip.protocol)?;
+    let route = lookup::route(kernel, &ip.dst, ports.dst_raw, ip.protocol)?;
     let state = kernel.switch(route.switch())?;
     let flow = || FlowOf {
         client: ip.src,
@@ -143,7 +171,7 @@ fn reply<A: Header, K: Kernel<A>>(
     new: &mut Rewrite<A>,
 ) -> Option<Account> {
     let ip = &packet.ip;
-    let entry = lookup::reverse(kernel, ip.src, ports.src_raw, ip.protocol)?;
+    let entry = lookup::reverse(kernel, &ip.src, ports.src_raw, ip.protocol)?;
     let state = kernel.switch(entry.switch())?;
     if !speaks(lookup::position(kernel, &state)?, entry.side()) {
         kernel.give_up(entry.counter(), Reason::NotOwner);

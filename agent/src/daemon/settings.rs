@@ -24,8 +24,7 @@ pub(super) fn read(path: &Path, colour: Colour) -> Result<Config, String> {
         .map_err(|e| format!("cannot read the configuration {}: {e}", path.display()))?;
     let mut config =
         config::parse(&path.display().to_string(), &text).map_err(|e| e.render(colour))?;
-    let warnings =
-        config::check_host(&config, &facts(&config)).map_err(|e| e.render(colour))?;
+    let warnings = config::check_host(&config, &facts(&config)).map_err(|e| e.render(colour))?;
     config.warnings.extend(warnings);
     // The text of the file has served its purpose.
     config.places = config::Places::default();
@@ -43,7 +42,10 @@ fn facts(config: &Config) -> HostFacts {
     let cgroups = config.instances.iter().filter_map(|i| i.cgroup.as_ref());
     HostFacts {
         interfaces: interfaces.unwrap_or_default(),
-        not_cgroup2: cgroups.filter(|path| !on_cgroup2(path)).cloned().collect::<BTreeSet<PathBuf>>(),
+        not_cgroup2: cgroups
+            .filter(|path| !on_cgroup2(path))
+            .cloned()
+            .collect::<BTreeSet<PathBuf>>(),
     }
 }
 
@@ -58,7 +60,12 @@ fn on_cgroup2(path: &Path) -> bool {
 pub(super) fn wanted(config: Config) -> Wanted {
     let mode = config.steering.mode;
     Wanted {
-        uplinks: config.steering.uplinks.into_iter().map(|name| (name, mode)).collect(),
+        uplinks: config
+            .steering
+            .uplinks
+            .into_iter()
+            .map(|name| (name, mode))
+            .collect(),
         replace_foreign: config.steering.replace_foreign,
         instances: config.instances,
     }
@@ -80,8 +87,14 @@ fn group(group: &Group) -> Option<access::Group> {
         Group::Id(gid) => unistd::Group::from_gid((*gid).into()),
     };
     match (found, group) {
-        (Ok(Some(found)), _) => Some(access::Group { name: found.name, gid: found.gid.as_raw() }),
-        (_, Group::Id(gid)) => Some(access::Group { name: gid.to_string(), gid: *gid }),
+        (Ok(Some(found)), _) => Some(access::Group {
+            name: found.name,
+            gid: found.gid.as_raw(),
+        }),
+        (_, Group::Id(gid)) => Some(access::Group {
+            name: gid.to_string(),
+            gid: *gid,
+        }),
         (_, Group::Name(name)) => {
             tracing::warn!(group = %name, "there is no such group; it has no members");
             None

@@ -108,9 +108,10 @@ impl<'a, F: Family> Diff<'a, F> {
     /// Sets the filter bits of everything wanted.
     pub(super) fn set_filter(&self, words: &mut [u64]) {
         for key in self.wanted.routes.keys().chain(self.wanted.reverses.keys()) {
-            let bit = F::filter(key);
-            if let Some(word) = words.get_mut(bit.word as usize) {
-                *word |= bit.mask;
+            for bit in F::filters(key) {
+                if let Some(word) = words.get_mut(bit.word as usize) {
+                    *word |= bit.mask;
+                }
             }
         }
     }

@@ -35,7 +35,8 @@ pub(super) trait Family {
     fn span(key: &Self::Key) -> (Self::Key, Self::Key);
     /// Whether both keys name the same protocol and port, or none.
     fn same_l4(a: &Self::Key, b: &Self::Key) -> bool;
-    fn filter(key: &Self::Key) -> Filter;
+    /// The bits that a key sets in `gd_filter`.
+    fn filters(key: &Self::Key) -> [Filter; 2];
 
     fn routes(actual: &Actual) -> &BTreeMap<Self::Key, Self::Route>;
     fn reverses(actual: &Actual) -> &BTreeMap<Self::Key, Self::Reverse>;
@@ -152,8 +153,8 @@ macro_rules! family {
                 (a.port_be, a.protocol) == (b.port_be, b.protocol)
             }
 
-            fn filter(key: &$Key) -> Filter {
-                Filter::$filter(key.addr_be)
+            fn filters(key: &$Key) -> [Filter; 2] {
+                Filter::$filter(key)
             }
 
             fn routes(actual: &Actual) -> &BTreeMap<$Key, $Route> {
@@ -195,7 +196,7 @@ family!(
     TargetV4,
     routes_v4,
     reverse_v4,
-    v4,
+    of_v4,
     PutRouteV4,
     PutReverseV4,
     DeleteRouteV4,
@@ -213,7 +214,7 @@ family!(
     TargetV6,
     routes_v6,
     reverse_v6,
-    v6,
+    of_v6,
     PutRouteV6,
     PutReverseV6,
     DeleteRouteV6,
