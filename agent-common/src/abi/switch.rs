@@ -178,3 +178,31 @@ impl HostSwitch {
         (generation & 0xffff) as u16
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_flags_never_move_a_slot() {
+        for (position, flags, set, clear) in (0..4u8)
+            .flat_map(|p| (0..8u8).map(move |f| (p, f)))
+            .flat_map(|(p, f)| (0..64u8).map(move |c| (p, f, c & 7, c >> 3)))
+        {
+            let slot = Control {
+                position,
+                flags,
+                host_generation_seen: 1,
+                term: 9,
+            };
+            for generation in [1, 2] {
+                let after = slot.reflagged(set, clear, generation);
+                assert_eq!(after.effective(generation), slot.effective(generation));
+                assert_eq!(after.term, slot.term);
+                if position != 0 {
+                    assert_eq!(after.flags, (flags & !clear) | set);
+                }
+            }
+        }
+    }
+}
