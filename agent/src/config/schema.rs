@@ -51,8 +51,8 @@ impl SteeringConfig {
 
 /// Defaults and bounds of `[limits]`. Memory is taken when the maps are made.
 impl Limits {
-    /// 4,096 routes of each family take about 2 MiB, with their reverse
-    /// entries and per-CPU counters on 2 CPUs; more than most hosts need.
+    /// 4,096 routes of each family take about 2 MiB with their reverse
+    /// entries, and 1.5 MiB for each CPU (counters); more than most hosts need.
     pub const ROUTES: u32 = 4096;
     /// Beyond a million the counters alone need gigabytes on a large host.
     pub const ROUTES_MAX: u32 = 1_000_000;
