@@ -117,8 +117,8 @@ pub const FILTER_WORDS: u32 = 1 << 14;
 /// apart before any hash look-up. A clear bit means "no route"; a set bit
 /// means "look".
 ///
-/// Each address that a route table or a reverse table keys has its bit set
-/// before it is inserted; bits are cleared only by storing a whole new word.
+/// Each key of a route table or a reverse table has its bits set ([`Self::of_v4`],
+/// [`Self::of_v6`]) before it is inserted; bits are cleared only by storing a whole new word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
     pub word: u32,

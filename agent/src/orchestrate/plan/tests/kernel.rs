@@ -174,12 +174,19 @@ pub(super) fn reverses(k: &Actual) -> BTreeMap<Key, Reverse> {
     v4.chain(v6).collect()
 }
 
-pub(super) fn filter_has(k: &Actual, addr: IpAddr) -> bool {
-    let bit = match addr {
-        IpAddr::V4(addr) => Filter::v4(addr.octets()),
-        IpAddr::V6(addr) => Filter::v6(addr.octets()),
+/// Whether the filter lets packets look for the entry at `key`.
+pub(super) fn filter_has(k: &Actual, key: Key) -> bool {
+    let (addr, protocol, port) = key;
+    let (bit, last_four) = match addr {
+        IpAddr::V4(addr) => (Filter::v4(addr.octets()), addr.octets()),
+        IpAddr::V6(addr) => {
+            let [.., a, b, c, d] = addr.octets();
+            (Filter::v6(addr.octets()), [a, b, c, d])
+        }
     };
-    k.filter.get(bit.word as usize).unwrap_or(&0) & bit.mask != 0
+    let word = u32::from_ne_bytes(last_four);
+    let is_set = |bit: Filter| k.filter.get(bit.word as usize).unwrap_or(&0) & bit.mask != 0;
+    is_set(bit) && (protocol == 0 || is_set(Filter::with_port(word, port.to_be_bytes(), protocol)))
 }
 
 /// The name and the position of a slot; `None` if it points nowhere.
@@ -204,14 +211,12 @@ pub(super) struct Fate {
 pub(super) fn forward(k: &Actual, packet: Key) -> Option<Fate> {
     let (addr, protocol, port) = packet;
     let routes = routes(k);
-    let (route, by_port) = match routes.get(&packet) {
-        Some(route) => (route, true),
-        None => (routes.get(&(addr, 0, 0))?, false),
+    let (key, route) = match routes.get(&packet) {
+        Some(route) => (packet, route),
+        None => ((addr, 0, 0), routes.get(&(addr, 0, 0))?),
     };
-    assert!(
-        filter_has(k, addr),
-        "a route for {addr} that the filter hides"
-    );
+    assert!(filter_has(k, key), "a route {key:?} that the filter hides");
+    let by_port = key == packet;
     let (instance, _) = instance(k, route.slot)
         .unwrap_or_else(|| panic!("{addr}/{protocol}/{port} is steered by an unused slot"));
     let side = |target: Option<(IpAddr, u16)>| match target {
@@ -229,14 +234,13 @@ pub(super) fn forward(k: &Actual, packet: Key) -> Option<Fate> {
 pub(super) fn backward(k: &Actual, packet: Key) -> (IpAddr, u16) {
     let (addr, _, port) = packet;
     let reverses = reverses(k);
-    let (entry, by_port) = match reverses.get(&packet) {
-        Some(entry) => (entry, true),
-        None => match reverses.get(&(addr, 0, 0)) {
-            Some(entry) => (entry, false),
-            None => return (addr, port),
-        },
+    let (key, entry) = match (reverses.get(&packet), reverses.get(&(addr, 0, 0))) {
+        (Some(entry), _) => (packet, entry),
+        (None, Some(entry)) => ((addr, 0, 0), entry),
+        (None, None) => return (addr, port),
     };
-    assert!(filter_has(k, addr), "a target {addr} that the filter hides");
+    assert!(filter_has(k, key), "a target {key:?} that the filter hides");
+    let by_port = key == packet;
     let (service, service_port) = entry.service;
     (service, if by_port { service_port } else { port })
 }

@@ -192,7 +192,7 @@ fn check(k: &Actual, old: &Actual, new: &Actual) {
         assert_eq!(other, None, "two services count in one place");
     }
     for (key, reverse) in reverses(k) {
-        assert!(filter_has(k, key.0));
+        assert!(filter_has(k, key));
         assert!(slot_of(k, reverse.slot).is_some());
     }
     for port in k.ports.values() {
