@@ -43,23 +43,28 @@ fn run(ctx: *mut xdp_md) -> u32 {
     let Some(link) = Link::parse(&XdpFrame::new(ctx)) else {
         return xdp_action::XDP_PASS;
     };
+    let l3 = link.l3 as u64;
     if link.ethertype_raw == V4::ETHERTYPE_RAW {
-        return match gd_v4(ctx, link.l3 as u64) {
-            IS_ERROR => gd_error_v4(ctx, link.l3 as u64),
+        return match gd_v4(ctx, l3) {
+            IS_ERROR => gd_error_v4(ctx, l3),
+            verdict @ IS_TOO_BIG.. => gd_answer_v4(ctx, l3, verdict - IS_TOO_BIG),
             action => action,
         };
     }
     if link.ethertype_raw == V6::ETHERTYPE_RAW {
-        return match gd_v6(ctx, link.l3 as u64) {
-            IS_ERROR => gd_error_v6(ctx, link.l3 as u64),
+        return match gd_v6(ctx, l3) {
+            IS_ERROR => gd_error_v6(ctx, l3),
+            verdict @ IS_TOO_BIG.. => gd_answer_v6(ctx, l3, verdict - IS_TOO_BIG),
             action => action,
         };
     }
     xdp_action::XDP_PASS
 }
 
-/// Beside the actions of XDP: the frame is an ICMP error, see [`ActionKind::Error`].
+// Beside the actions of XDP: what is left to another function, see [`ActionKind`].
 const IS_ERROR: u32 = 1 << 16;
+/// Plus the path MTU, which is at most 65,535.
+const IS_TOO_BIG: u32 = 1 << 17;
 
 // One BPF function for each family and for its rare cases: each has a stack of
 // its own (512 bytes along a chain of calls), and a global one is verified once
@@ -146,10 +151,7 @@ where
     let action = steer(&maps, &mut XdpFrame::new(ctx), link, work);
     match action.kind {
         ActionKind::Error => IS_ERROR,
-        ActionKind::TooBig if A::ETHERTYPE_RAW == V4::ETHERTYPE_RAW => {
-            gd_answer_v4(ctx, l3, action.value)
-        }
-        ActionKind::TooBig => gd_answer_v6(ctx, l3, action.value),
+        ActionKind::TooBig => IS_TOO_BIG + (action.value & 0xffff),
         _ => carry_out(&maps, action),
     }
 }

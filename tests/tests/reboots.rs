@@ -89,9 +89,10 @@ fn a_host_that_reboots_moves_all_its_armed_instances() -> Result<()> {
         let mut stage = Stage::new()?;
         let clients = clients(&stage)?;
         stage.wait_answers(&clients, Side::Primary)?;
-        let host = stage.world.host_machine();
-        host.reboot(How::Restart, who)?;
-        let ending = host.ended(LIMIT)?;
+        let daemon = stage.take_daemon()?;
+        stage.world.host_machine().reboot(How::Restart, who)?;
+        daemon.gone()?;
+        let ending = stage.world.host_machine().ended(LIMIT)?;
         assert_eq!(ending.signal, Some(1), "the kernel ended the host");
         // ghostd and the primary have ended with the host; the kernel steers on.
         stage.wait_answers(&clients, Side::Ghost)?;

@@ -43,29 +43,20 @@ impl V4 {
     }
 }
 
+// Transmutes, because the compiler for BPF makes a byte by byte affair, and a
+// large stack frame, of anything else.
+#[allow(unsafe_code)]
 impl V6 {
     #[inline(always)]
-    pub const fn from_bytes(b: [u8; 16]) -> Self {
-        Self([
-            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
-            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
-            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
-        ])
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        // SAFETY: same size, all bit patterns are valid.
+        Self(unsafe { core::mem::transmute::<[u8; 16], [u32; 4]>(bytes) })
     }
 
     #[inline(always)]
     pub const fn bytes(self) -> [u8; 16] {
-        let [a, b, c, d] = [
-            self.0[0].to_ne_bytes(),
-            self.0[1].to_ne_bytes(),
-            self.0[2].to_ne_bytes(),
-            self.0[3].to_ne_bytes(),
-        ];
-        [
-            a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1],
-            d[2], d[3],
-        ]
+        // SAFETY: as above.
+        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(self.0) }
     }
 }
 

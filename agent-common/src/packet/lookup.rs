@@ -10,9 +10,10 @@ use crate::abi::{Flow, FlowKey, FragKey, Fragment, Position, Reason, Side, flags
 /// Fragments of a datagram arrive within this time of its first (Linux
 /// reassembles for 30 s, net.ipv4.ipfrag_time).
 const FRAGMENT_NS_MAX: u64 = 30_000_000_000;
-/// A flow's time stamp is renewed when it is older than this, so that busy
-/// flows do not write to a shared cache line with each packet.
-const FLOW_RENEW_NS: u64 = 1_000_000_000;
+/// A flow's time stamp is renewed when it is older than this part of the idle
+/// time, so that busy flows do not write to a shared cache line with each
+/// packet, and none that has packets ever looks idle.
+const FLOW_RENEW_PART: u64 = 8;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -144,11 +145,16 @@ pub(super) fn side<A: Addr, K: Kernel<A>>(
     packet: &Packet<A>,
     flow: impl Fn() -> FlowOf<A>,
 ) -> Option<Side> {
+    let tracked = Tracked {
+        switch: route.switch(),
+        idle_ns: state.drain_idle_ns,
+        tcp_flags: packet.tcp_flags,
+    };
     match position(kernel, state)? {
         Position::Primary => Some(Side::Primary),
         Position::Ghost => {
             if state.control.flags & flags::TRACK != 0 {
-                record(kernel, route.switch(), flow, packet.tcp_flags);
+                record(kernel, &tracked, flow);
             }
             Some(Side::Ghost)
         }
@@ -156,62 +162,63 @@ pub(super) fn side<A: Addr, K: Kernel<A>>(
             if packet.ip.fragment == Fragmentation::Later && flow().service_port_raw == 0 {
                 kernel.give_up(route.counter(), Reason::FragmentUnknown);
             }
-            Some(draining(
-                kernel,
-                state.drain_idle_ns,
-                flow,
-                packet.tcp_flags,
-            ))
+            Some(draining(kernel, &tracked, flow))
+        }
+    }
+}
+
+/// What tracking a packet's flow takes, beside the flow.
+struct Tracked {
+    switch: u32,
+    idle_ns: u64,
+    tcp_flags: u8,
+}
+
+impl Tracked {
+    /// Writes a packet down to its flow, if that says anything new.
+    #[inline(always)]
+    fn renew<A: Addr, K: Kernel<A>>(&self, kernel: &K, key: &FlowKey, mut flow: Flow, now_ns: u64) {
+        let (_, ends) = client_flags(self.tcp_flags);
+        let stale = now_ns.saturating_sub(flow.last_ns) > self.idle_ns / FLOW_RENEW_PART;
+        if stale || flow.ended | ends != flow.ended {
+            flow.last_ns = now_ns;
+            flow.ended |= ends;
+            kernel.put_flow(key, &flow);
         }
     }
 }
 
 /// Notes a packet of a flow that the ghost owns.
 #[inline(never)]
-fn record<A: Addr, K: Kernel<A>>(
-    kernel: &K,
-    switch: u32,
-    flow: impl Fn() -> FlowOf<A>,
-    tcp_flags: u8,
-) {
+fn record<A: Addr, K: Kernel<A>>(kernel: &K, tracked: &Tracked, flow: impl Fn() -> FlowOf<A>) {
     let key = &flow().key();
-    let now_ns = kernel.now_ns();
-    let (syn, ends) = client_flags(tcp_flags);
-    let mut flow = match kernel.flow(key) {
-        Some(flow) if !(syn && flow.closed()) && flow.switch == switch => flow,
+    let (syn, _) = client_flags(tracked.tcp_flags);
+    let flow = match kernel.flow(key) {
+        Some(flow) if !(syn && flow.closed()) && flow.switch == tracked.switch => flow,
         _ => Flow {
             last_ns: 0,
-            switch,
+            switch: tracked.switch,
             ended: 0,
             pad: [0; 3],
         },
     };
-    if now_ns.saturating_sub(flow.last_ns) > FLOW_RENEW_NS || flow.ended | ends != flow.ended {
-        flow.last_ns = now_ns;
-        flow.ended |= ends;
-        kernel.put_flow(key, &flow);
-    }
+    tracked.renew(kernel, key, flow, kernel.now_ns());
 }
 
 /// The side of a flow while its switch drains; renews the ghost's.
 #[inline(never)]
 fn draining<A: Addr, K: Kernel<A>>(
     kernel: &K,
-    idle_ns: u64,
+    tracked: &Tracked,
     flow: impl Fn() -> FlowOf<A>,
-    tcp_flags: u8,
 ) -> Side {
     let key = &flow().key();
     let now_ns = kernel.now_ns();
-    let (syn, ends) = client_flags(tcp_flags);
+    let (syn, _) = client_flags(tracked.tcp_flags);
     let found = kernel.flow(key);
-    let side = drains_to(found.as_ref(), idle_ns, now_ns, syn);
-    if let (Side::Ghost, Some(mut flow)) = (side, found) {
-        if now_ns.saturating_sub(flow.last_ns) > FLOW_RENEW_NS || flow.ended | ends != flow.ended {
-            flow.last_ns = now_ns;
-            flow.ended |= ends;
-            kernel.put_flow(key, &flow);
-        }
+    let side = drains_to(found.as_ref(), tracked.idle_ns, now_ns, syn);
+    if let (Side::Ghost, Some(flow)) = (side, found) {
+        tracked.renew(kernel, key, flow, now_ns);
     }
     side
 }

@@ -136,6 +136,13 @@ impl Daemon {
         nix::sys::signal::kill(pid, signal).with_context(|| format!("send {signal} to ghostd"))
     }
 
+    /// Waits for an end that something else has brought about. A host's PID
+    /// namespace ends only after ghostd, which is a child of the harness, has
+    /// been waited for.
+    pub fn gone(mut self) -> Result<Exit> {
+        self.wait()
+    }
+
     fn wait(&mut self) -> Result<Exit> {
         let status = wait_for("ghostd to end", STOP_LIMIT, || {
             self.child.try_wait().transpose()

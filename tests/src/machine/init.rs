@@ -3,7 +3,10 @@
 use std::{io::BufRead, path::Path};
 
 use anyhow::{Context, Result};
-use nix::mount::{MsFlags, mount};
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+};
 
 use super::{
     keeper::say,
@@ -51,14 +54,18 @@ fn mount_all() -> Result<()> {
         ("tracefs", "/sys/kernel/tracing"),
         ("tmpfs", "/run"),
     ] {
-        mount(
+        match mount(
             Some("none"),
             Path::new(target),
             Some(kind),
             MsFlags::empty(),
             none,
-        )
-        .with_context(|| format!("mount {kind} on {target}"))?;
+        ) {
+            // The very same one is there already: a machine that shares the
+            // network namespace of the one around it has the same sysfs.
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(error) => return Err(error).with_context(|| format!("mount {kind} on {target}")),
+        }
     }
     Ok(())
 }
