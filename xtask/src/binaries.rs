@@ -18,35 +18,56 @@ pub(crate) enum Profile {
     Release,
 }
 
+impl Profile {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
 /// The folder that holds the built programs.
 pub(crate) struct Binaries {
     dir: PathBuf,
 }
 
+/// The crates whose programs and tests are run. One selection for all builds:
+/// cargo chooses features by it, so another one would compile much of the tree
+/// a second time.
+pub(crate) const SELECTION: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "agent-ebpf",
+    "--exclude",
+    "xtask",
+];
+
 impl Binaries {
-    /// All programs of the daemon and of `tests/`, in one build, so that what
-    /// they share is compiled once.
     pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
-        let (folder, flags): (_, &[&str]) = match profile {
-            Profile::Dev => ("debug", &[]),
-            Profile::Release => ("release", &["--release"]),
-        };
-        let what = format!("building ghostd, ghostctl and the programs of tests/ ({folder})");
+        let what = format!(
+            "building ghostd, ghostctl and the programs of tests/ ({})",
+            profile.folder()
+        );
         run::step(&what, || {
             let mut cargo = workspace.cargo();
-            cargo.args([
-                "build",
-                "--package",
-                "ghostd",
-                "--package",
-                "ghostd-tests",
-                "--bins",
-            ]);
-            run::loud(cargo.args(flags))
+            cargo.arg("build").args(SELECTION).arg("--bins");
+            match profile {
+                Profile::Dev => {}
+                Profile::Release => {
+                    cargo.arg("--release");
+                }
+            }
+            run::loud(&mut cargo)
         })?;
-        Ok(Self {
-            dir: workspace.target().join(folder),
-        })
+        Ok(Self::built(workspace, profile))
+    }
+
+    /// Those that `cargo test` builds before it runs the tests of a crate.
+    pub(crate) fn built(workspace: &Workspace, profile: Profile) -> Self {
+        Self {
+            dir: workspace.target().join(profile.folder()),
+        }
     }
 
     /// Tells a program under test or a test where the daemon and its CLI are.

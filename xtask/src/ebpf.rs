@@ -21,6 +21,10 @@ const TARGET: &str = "bpfel-unknown-none";
 /// The BPF instruction set: v3 has atomics and 32-bit jumps; kernels since 5.12 run it.
 const CPU: &str = "v3";
 
+/// bpf-linker asks LLVM to expand `memcpy` in the order of addresses; LLVM 22
+/// then crashes ("Post-RA pseudo instruction expansion") on our programs.
+const NO_ORDERED_MEMCPY: &str = "link-arg=--disable-expand-memcpy-in-order";
+
 /// Without these `bpftool` shows neither names nor source lines.
 const SECTIONS_NEEDED: [&str; 3] = [".BTF", ".BTF.ext", "license"];
 
@@ -64,6 +68,8 @@ pub(crate) fn rustflags(tools: &BpfTools) -> String {
         &linker,
         "-C",
         "link-arg=--btf",
+        "-C",
+        NO_ORDERED_MEMCPY,
         "-C",
         &cpu,
         "-C",

@@ -68,7 +68,20 @@ fn parse(text: &str) -> BTreeSet<Skip> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{SkipFile, parse};
+
+    #[test]
+    fn what_was_noted_is_taken_once() {
+        let name = format!("ghostd-xtask-skips-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "left by an earlier run\n").unwrap();
+        let skips = SkipFile::new(path.clone()).unwrap();
+        assert!(skips.take().unwrap().is_empty());
+        std::fs::write(&path, "a\tneeds root\n").unwrap();
+        assert_eq!(skips.take().unwrap().len(), 1);
+        assert!(skips.take().unwrap().is_empty());
+        assert!(!path.exists());
+    }
 
     #[test]
     fn lines_are_read() {

@@ -15,7 +15,7 @@ use super::{
     skips::{self, SkipFile},
 };
 use crate::{
-    binaries::{Binaries, Profile},
+    binaries::{Binaries, Profile, SELECTION},
     ebpf, run,
     setup::BpfTools,
     tidy,
@@ -34,20 +34,17 @@ pub(crate) enum Tier {
     Deny,
     /// Unit and property tests beside the code.
     Unit,
-    /// The daemon's rooms against the real kernel.
-    Kernel,
-    /// End to end: stories over network namespaces.
+    /// Against the real kernel: the daemon's rooms, then stories over network namespaces.
     E2e,
 }
 
 impl Tier {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Tidy,
         Self::Fmt,
         Self::Clippy,
         Self::Deny,
         Self::Unit,
-        Self::Kernel,
         Self::E2e,
     ];
 
@@ -58,14 +55,13 @@ impl Tier {
             Self::Clippy => "clippy",
             Self::Deny => "deny",
             Self::Unit => "unit",
-            Self::Kernel => "kernel",
             Self::E2e => "e2e",
         }
     }
 
     /// Whether a filter of test names means anything to it.
     pub(crate) const fn has_libtest(self) -> bool {
-        matches!(self, Self::Unit | Self::Kernel | Self::E2e)
+        matches!(self, Self::Unit | Self::E2e)
     }
 
     /// Whether the daemon is compiled, which embeds the BPF object.
@@ -97,25 +93,31 @@ impl Runner<'_> {
             }
             Tier::Clippy => self.clippy()?,
             Tier::Deny => self.deny()?,
-            Tier::Unit => {
-                let mut cargo = self.workspace.cargo();
-                cargo.args(["test", "--package", "agent-common", "--package", "ghostd"]);
-                self.libtest(cargo.args(["--package", "xtask", "--lib", "--bins"]), &[])?
-            }
-            Tier::Kernel => {
-                let mut cargo = self.workspace.cargo();
-                cargo.args(["test", "--package", "ghostd", "--test", "*"]);
-                self.libtest(&mut cargo, ONE_BY_ONE)?
-            }
-            Tier::E2e => {
-                let binaries = Binaries::build(self.workspace, Profile::Dev)?;
-                let mut cargo = self.workspace.cargo();
-                binaries.announce(cargo.args(["test", "--package", "ghostd-tests"]));
-                self.libtest(&mut cargo, ONE_BY_ONE)?
-            }
+            Tier::Unit => self.unit()?,
+            Tier::E2e => self.e2e()?,
         };
         outcome.move_to_skipped(self.skips.take()?);
         Ok(outcome)
+    }
+
+    fn unit(&self) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        for what in [["--lib", "--bins"].as_slice(), &["--doc"]] {
+            let mut cargo = self.workspace.cargo();
+            cargo.arg("test").args(SELECTION).args(what);
+            outcome.add(self.libtest(&mut cargo, &[])?);
+        }
+        let mut cargo = self.workspace.cargo();
+        outcome.add(self.libtest(cargo.args(["test", "--package", "xtask"]), &[])?);
+        Ok(outcome)
+    }
+
+    /// One by one, because the kernel they change is shared by all of them.
+    fn e2e(&self) -> Result<Outcome> {
+        let mut cargo = self.workspace.cargo();
+        cargo.arg("test").args(SELECTION).args(["--test", "*"]);
+        Binaries::built(self.workspace, Profile::Dev).announce(&mut cargo);
+        self.libtest(&mut cargo, &["--test-threads=1"])
     }
 
     fn clippy(&self) -> Result<Outcome> {
@@ -210,9 +212,6 @@ impl Runner<'_> {
         Ok(outcome)
     }
 }
-
-/// Tests that change the state of the kernel, which all of them share.
-const ONE_BY_ONE: &[&str] = &["--test-threads=1"];
 
 /// One program that says by its exit code whether all is well.
 fn check(name: &str, command: &mut Command) -> Result<Outcome> {

@@ -10,6 +10,7 @@ use super::{
 const PURE: &[&str] = &[
     "agent-common/src/",
     "agent/src/cli/render/",
+    "agent/src/config/",
     "agent/src/control/access.rs",
     "agent/src/control/dto/",
     "agent/src/control/findings.rs",

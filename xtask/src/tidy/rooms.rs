@@ -6,7 +6,7 @@ use super::{
     tree::{Tree, is_test_module},
 };
 
-/// Rooms of the agent that touch the world, each of which knows no other.
+/// Rooms below the driver, each of which knows no other.
 const IO_ROOMS: &[&str] = &["config", "control", "steer"];
 
 const SOURCES: &str = "agent/src/";
