@@ -320,6 +320,20 @@ fn commands_are_carried_out_or_refused_with_a_hint() {
 }
 
 #[test]
+fn offline_is_refused_while_a_daemon_answers() {
+    let daemon = Daemon::healthy();
+    let cases: [&[&str]; 2] = [
+        &["switch", "throw", "web", "--offline"],
+        &["switch", "restore", "--host", "--offline"],
+    ];
+    for args in cases {
+        let refused = daemon.folder.ghostctl(args);
+        assert_eq!(code(&refused), 2, "{args:?}: {refused:?}");
+        assert!(err(&refused).contains("leave out `--offline`"));
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_apart() {
     let folder = Folder::new();
     let cases: [&[&str]; 6] = [

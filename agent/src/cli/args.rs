@@ -114,18 +114,40 @@ pub enum Switch {
     /// Point at the primary at once
     Restore(Whose),
     /// Point at the primary; connections of the ghost stay until they end
-    Drain { instance: InstanceName },
+    Drain(One),
     /// Let the kernel throw the switch by itself
-    Arm { instance: InstanceName },
+    Arm(One),
     /// Do not let the kernel throw the switch by itself
-    Disarm { instance: InstanceName },
+    Disarm(One),
+}
+
+#[derive(Debug, Group)]
+pub struct Whose {
+    #[command(flatten)]
+    pub subject: Subject,
+    #[command(flatten)]
+    pub way: Way,
 }
 
 #[derive(Debug, Group)]
 #[group(required = true, multiple = false)]
-pub struct Whose {
+pub struct Subject {
     pub instance: Option<InstanceName>,
     /// The host switch: all armed instances
     #[arg(long)]
     pub host: bool,
+}
+
+#[derive(Debug, Group)]
+pub struct One {
+    pub instance: InstanceName,
+    #[command(flatten)]
+    pub way: Way,
+}
+
+#[derive(Debug, Group)]
+pub struct Way {
+    /// Store to the pinned switch without the daemon; refused while one answers
+    #[arg(long)]
+    pub offline: bool,
 }

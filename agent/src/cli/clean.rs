@@ -13,7 +13,6 @@ use super::{
     offline,
     run::{Screen, say},
 };
-use crate::control::dto::HealthDto;
 
 /// How sure the operator is.
 pub(super) struct Wish {
@@ -34,7 +33,7 @@ pub(super) async fn run(
     screen: &Screen,
 ) -> Result<Exit, CliError> {
     if !wish.force {
-        refuse_while_daemon_runs(client).await?;
+        client.expect_none().await?;
     }
     let found = offline::pins(pins)?;
     if !found.is_empty() && wish.ask && !confirmed(&found)? {
@@ -53,23 +52,6 @@ pub(super) async fn run(
         text
     })?;
     Ok(Exit::Good)
-}
-
-/// Only where nobody listens is there surely no daemon: one that hangs, or
-/// refuses to talk to us, runs.
-async fn refuse_while_daemon_runs(client: &Client) -> Result<(), CliError> {
-    match client.get::<HealthDto>("/v1/health").await {
-        Err(CliError::Unreachable(_, e))
-            if matches!(
-                e.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            Ok(())
-        }
-        Err(error @ CliError::Unreachable(..)) => Err(error),
-        _ => Err(CliError::DaemonRuns),
-    }
 }
 
 fn confirmed(found: &[PathBuf]) -> Result<bool, CliError> {

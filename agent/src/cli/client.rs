@@ -1,6 +1,7 @@
 //! The API's client: one connection a request, everything with a limit.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, task::JoinSet, time};
 
 use super::error::CliError;
-use crate::control::dto::{EventLine, Problem};
+use crate::control::dto::{EventLine, HealthDto, Problem};
 
 /// The daemon gives its own driver ten seconds; then it says so itself.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -68,6 +69,20 @@ impl Client {
             answer: self.in_time(&uri, self.open(Method::GET, &uri)).await?,
             text: Vec::new(),
         })
+    }
+
+    /// Makes sure that no daemon runs. Only where nobody listens is that so: one
+    /// that hangs, or does not talk to us, runs.
+    pub(super) async fn expect_none(&self) -> Result<(), CliError> {
+        match self.get::<HealthDto>("/v1/health").await {
+            Err(CliError::Unreachable(_, e))
+                if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+            {
+                Ok(())
+            }
+            Err(error @ CliError::Unreachable(..)) => Err(error),
+            _ => Err(CliError::DaemonRuns),
+        }
     }
 
     async fn exchange<T: DeserializeOwned>(

@@ -21,6 +21,7 @@ pub fn examine(facts: &Facts) -> Vec<FindingDto> {
     if let Some(status) = &facts.status {
         found.extend(status.findings.iter().cloned());
     }
+    found.extend(pins(facts));
     found.extend(rights(facts));
     found.extend(mounts(facts));
     found.extend(kernel(facts));
@@ -60,6 +61,17 @@ fn daemon(facts: &Facts) -> Option<FindingDto> {
             Some("systemctl start ghostd".to_owned()),
         )
     })
+}
+
+/// Among the reasons: another layout version, and missing rights.
+fn pins(facts: &Facts) -> Option<FindingDto> {
+    let trouble = facts.pins_trouble.as_ref()?;
+    Some(FindingDto::new(
+        Severity::Error,
+        "pins_unreadable",
+        trouble.clone(),
+        Some("run as root, with the ghostctl of the ghostd that pinned them; or: ghostctl clean, systemctl start ghostd".to_owned()),
+    ))
 }
 
 /// A running daemon has what it needs; then this is about ghostctl only.

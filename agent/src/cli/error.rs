@@ -1,8 +1,8 @@
 //! What can go wrong, and the exit status that says so.
 
-use std::{error::Error, io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
-use super::offline::OfflineError;
+use super::offline::{OfflineError, chain};
 use crate::control::dto::Problem;
 
 /// Exit status of ghostctl.
@@ -41,11 +41,14 @@ pub enum CliError {
     Answer(String, #[source] serde_json::Error),
     #[error("{}: {}", .0.title, .0.detail)]
     Refused(Problem),
+    /// No daemon, and the pins cannot be read either.
+    #[error("without a daemon")]
+    NeitherWay(#[source] OfflineError),
     #[error(transparent)]
     Offline(#[from] OfflineError),
     #[error("there is no instance `{0}`")]
     UnknownInstance(String),
-    #[error("a daemon runs; `ghostctl clean --force` removes its pins under it")]
+    #[error("a daemon runs, and this would go behind its back")]
     DaemonRuns,
     #[error("nobody to ask: standard input is not a terminal; `--yes` does not ask")]
     NobodyToAsk,
@@ -58,7 +61,10 @@ pub enum CliError {
 impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Unreachable(..) | Self::Broken(..) | Self::TimedOut { .. } => Exit::Unreachable,
+            Self::Unreachable(..)
+            | Self::Broken(..)
+            | Self::TimedOut { .. }
+            | Self::NeitherWay(_) => Exit::Unreachable,
             Self::NobodyToAsk | Self::DaemonRuns => Exit::Usage,
             // A reader that went away (`ghostctl routes | head`) wants no noise.
             Self::Write(_, e) if e.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
@@ -82,13 +88,7 @@ impl CliError {
         if self.exit() == Exit::Good {
             return;
         }
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        eprintln!("ghostctl: {text}");
+        eprintln!("ghostctl: {}", chain(self));
         if let Some(hint) = self.hint() {
             eprintln!("   hint: {hint}");
         }
@@ -101,6 +101,9 @@ impl CliError {
                 Some("use sudo, or name an operators or readers group in the configuration")
             }
             Self::Unreachable(..) => Some("`systemctl start ghostd` starts it"),
+            Self::DaemonRuns => {
+                Some("leave out `--offline`; for `clean`: stop it first, or use `--force`")
+            }
             Self::TimedOut { .. } => Some("`systemctl status ghostd` shows what it does"),
             Self::UnknownInstance(_) => Some("`ghostctl switch show` lists the instances"),
             _ => None,

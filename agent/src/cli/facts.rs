@@ -25,6 +25,8 @@ pub struct Facts {
     pub daemon_trouble: Option<String>,
     /// Something is pinned.
     pub pinned: bool,
+    /// Why the pins cannot be read, where they had to be.
+    pub pins_trouble: Option<String>,
     /// From the daemon, or else from the pins.
     pub status: Option<StatusDto>,
     /// Two readings a moment apart.

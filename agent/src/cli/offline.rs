@@ -1,22 +1,48 @@
-//! Without a daemon: what is pinned, listed and removed by ghostctl itself.
+//! Without a daemon: what is pinned, read, moved and removed by ghostctl itself.
+//!
+//! Everything ghostctl knows of the kernel is here. Reading says on standard
+//! error why it was needed, so that nobody takes it for the daemon's word.
 
 use std::{
+    collections::BTreeSet,
+    error::Error,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use agent_common::abi::names::LINK_PREFIX;
-
-use super::{error::CliError, facts::Facts};
-use crate::control::dto::{RoutesDto, StatusDto, SwitchesDto};
+use super::{
+    error::{CliError, Exit},
+    facts::Facts,
+};
+use crate::{
+    control::{
+        dto::{OutcomeDto, RoutesDto, Source, StatusDto, SwitchesDto},
+        findings,
+    },
+    model::{SlotIndex, Snapshot},
+    orchestrate::command::{Answer, Command},
+    steer::{Pins, SteerError},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     #[error("cannot list the pins in {0}")]
     List(PathBuf, #[source] io::Error),
-    #[error("cannot remove the pin {0}")]
-    Remove(PathBuf, #[source] io::Error),
+    #[error("cannot read what is pinned in {0}")]
+    Read(PathBuf, #[source] SteerError),
+    #[error("cannot remove what is pinned in {0}")]
+    Clean(PathBuf, #[source] SteerError),
+}
+
+/// Stores to the pinned switches directly.
+pub(super) fn carry_out(command: &Command, root: &Path) -> Result<OutcomeDto, CliError> {
+    let pins = Pins::open(root).map_err(|e| OfflineError::Read(root.to_owned(), e))?;
+    match pins.command(command, std::process::id()) {
+        Ok(Answer::Unchanged) => Ok(OutcomeDto::Unchanged),
+        Ok(Answer::Done | Answer::Snapshot(_)) => Ok(OutcomeDto::Done),
+        Err(refusal) => Err(CliError::Refused(refusal.into())),
+    }
 }
 
 /// What is pinned under `root`; nothing if the folder is not there.
@@ -32,38 +58,102 @@ pub(super) fn pins(root: &Path) -> Result<Vec<PathBuf>, OfflineError> {
     Ok(paths)
 }
 
-/// Removes all pins: links first, so that no program runs on half its maps'
-/// names while an operator looks.
+/// Removes all pins, and tells which.
 pub(super) fn clean(root: &Path) -> Result<Vec<PathBuf>, OfflineError> {
-    let mut paths = pins(root)?;
-    let is_link = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        name.as_encoded_bytes().starts_with(LINK_PREFIX.as_bytes())
-    };
-    paths.sort_by_key(|path| !is_link(path));
-    for path in &paths {
-        std::fs::remove_file(path).map_err(|e| OfflineError::Remove(path.clone(), e))?;
+    if pins(root)?.is_empty() {
+        return Ok(Vec::new());
     }
-    match std::fs::remove_dir(root) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(OfflineError::Remove(root.to_owned(), e)),
-        _ => Ok(paths),
-    }
+    Pins::clean(root).map_err(|e| OfflineError::Clean(root.to_owned(), e))
 }
 
-pub(super) fn status(error: CliError, _pins: &Path) -> Result<StatusDto, CliError> {
-    Err(error)
+pub(super) fn status(error: CliError, root: &Path) -> Result<StatusDto, CliError> {
+    instead_of_daemon(error, root).map(|seen| status_of(&seen))
 }
 
 pub(super) fn routes(
     error: CliError,
-    _pins: &Path,
-    _instance: Option<&str>,
+    root: &Path,
+    instance: Option<&str>,
 ) -> Result<RoutesDto, CliError> {
-    Err(error)
+    let seen = instead_of_daemon(error, root)?;
+    match instance {
+        Some(name) if !seen.instances.iter().any(|i| i.name == name) => {
+            Err(CliError::UnknownInstance(name.to_owned()))
+        }
+        instance => Ok(RoutesDto::of(&seen, instance)),
+    }
 }
 
-pub(super) fn switches(error: CliError, _pins: &Path) -> Result<SwitchesDto, CliError> {
-    Err(error)
+pub(super) fn switches(error: CliError, root: &Path) -> Result<SwitchesDto, CliError> {
+    instead_of_daemon(error, root).map(|seen| SwitchesDto::from(&seen))
 }
 
-pub(super) async fn gather(_facts: &mut Facts, _pins: &Path, _gap: Duration) {}
+/// For `doctor`: two readings, or the finding that there can be none.
+pub(super) async fn gather(facts: &mut Facts, root: &Path, gap: Duration) {
+    if !facts.pinned {
+        return;
+    }
+    let twice = async {
+        let before = read(root)?;
+        tokio::time::sleep(gap).await;
+        Ok::<_, OfflineError>((before, read(root)?))
+    };
+    match twice.await {
+        Ok((before, after)) => {
+            let routes = [&before, &after].map(|seen| RoutesDto::of(seen, None));
+            facts.routes = Some(routes.into());
+            facts.status = Some(status_of(&after));
+        }
+        Err(error) => facts.pins_trouble = Some(chain(&error)),
+    }
+}
+
+/// Armed instances that no cgroup leads to. Nothing without the right to look.
+pub(super) fn cgroup_unknown(root: &Path) -> Vec<String> {
+    let looked = Pins::open(root).and_then(|pins| Ok((pins.snapshot()?, pins.actual()?)));
+    let Ok((seen, actual)) = looked else {
+        return Vec::new();
+    };
+    let known: BTreeSet<SlotIndex> = actual.cgroups.values().copied().collect();
+    let armed = seen.instances.iter().filter(|i| i.switch.armed);
+    let unknown = armed.filter(|i| !known.contains(&i.slot));
+    unknown.map(|i| i.name.clone()).collect()
+}
+
+fn status_of(seen: &Snapshot) -> StatusDto {
+    StatusDto::of(Source::Pins, seen, findings::of_snapshot(seen))
+}
+
+fn read(root: &Path) -> Result<Snapshot, OfflineError> {
+    let seen = Pins::open(root).and_then(|pins| pins.snapshot());
+    seen.map_err(|e| OfflineError::Read(root.to_owned(), e))
+}
+
+/// Only where no daemon answers: what one refused is not looked up behind its back.
+fn instead_of_daemon(error: CliError, root: &Path) -> Result<Snapshot, CliError> {
+    if error.exit() != Exit::Unreachable || pins(root).is_ok_and(|pins| pins.is_empty()) {
+        return Err(error);
+    }
+    match read(root) {
+        Ok(seen) => {
+            error.report();
+            eprintln!("   read from the pins in {} instead", root.display());
+            Ok(seen)
+        }
+        Err(offline) => {
+            error.report();
+            Err(CliError::NeitherWay(offline))
+        }
+    }
+}
+
+/// An error and its causes on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -236,6 +236,7 @@ async fn gather(client: &Client, pins: &Path) -> Result<Facts, CliError> {
             .map(|name| probe::of_interface(root, name, families));
         facts.interfaces = interfaces.collect();
     }
+    facts.cgroup_unknown = offline::cgroup_unknown(pins);
     // Without the right to ask, this is a fact that is not there.
     facts.foreign_xdp = probe::foreign_xdp().await.unwrap_or_default();
     Ok(facts)

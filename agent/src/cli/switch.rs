@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use super::{
-    args::{Switch, Whose},
+    args::{One, Switch, Whose},
     client::Client,
     error::{CliError, Exit},
     offline, render,
     run::Screen,
 };
 use crate::{
-    control::dto::{OutcomeDto, SwitchesDto},
+    control::dto::SwitchesDto,
     model::InstanceName,
+    orchestrate::command::{Command, Subject},
 };
 
 pub(super) async fn run(
@@ -20,31 +21,69 @@ pub(super) async fn run(
     pins: &Path,
     screen: &Screen,
 ) -> Result<Exit, CliError> {
-    let (verb, whose) = match command {
+    let order = match command {
         Switch::Show { instance, host } => {
             return show(instance.as_ref(), *host, client, pins, screen).await;
         }
-        Switch::Throw(whose) => ("throw", instance(whose)),
-        Switch::Restore(whose) => ("restore", instance(whose)),
-        Switch::Drain { instance } => ("drain", Some(instance)),
-        Switch::Arm { instance } => ("arm", Some(instance)),
-        Switch::Disarm { instance } => ("disarm", Some(instance)),
+        Switch::Throw(whose) => Order::whose("throw", whose, Command::Throw),
+        Switch::Restore(whose) => Order::whose("restore", whose, Command::Restore),
+        Switch::Drain(one) => Order::one("drain", one, Command::Drain),
+        Switch::Arm(one) => Order::one("arm", one, Command::Arm),
+        Switch::Disarm(one) => Order::one("disarm", one, Command::Disarm),
     };
-    let (uri, subject) = match whose {
-        Some(name) => (format!("/v1/switches/{name}/{verb}"), name.as_str()),
-        None => (format!("/v1/host-switch/{verb}"), "the host switch"),
+    let Order {
+        verb,
+        instance,
+        command,
+        offline,
+    } = order;
+    let outcome = if offline {
+        client.expect_none().await?;
+        offline::carry_out(&command, pins)?
+    } else {
+        let uri = match instance {
+            Some(name) => format!("/v1/switches/{name}/{verb}"),
+            None => format!("/v1/host-switch/{verb}"),
+        };
+        client.post(&uri).await?
     };
-    let outcome: OutcomeDto = client.post(&uri).await?;
+    let subject = instance.map_or("the host switch", InstanceName::as_str);
     screen.show(&outcome, |outcome, _| {
         render::outcome(verb, subject, *outcome)
     })?;
     Ok(Exit::Good)
 }
 
-/// `None` is the host; the command line makes sure that it is one of the two.
-fn instance(whose: &Whose) -> Option<&InstanceName> {
-    let Whose { instance, host: _ } = whose;
-    instance.as_ref()
+/// One move, in the words of the API and of the pins.
+struct Order<'a> {
+    verb: &'static str,
+    /// `None` is the host.
+    instance: Option<&'a InstanceName>,
+    command: Command,
+    offline: bool,
+}
+
+impl<'a> Order<'a> {
+    /// The command line makes sure that it is the host or an instance.
+    fn whose(verb: &'static str, whose: &'a Whose, command: fn(Subject) -> Command) -> Self {
+        let instance = whose.subject.instance.as_ref();
+        let subject = instance.map_or(Subject::Host, |name| Subject::Instance(name.clone()));
+        Self {
+            verb,
+            instance,
+            command: command(subject),
+            offline: whose.way.offline,
+        }
+    }
+
+    fn one(verb: &'static str, one: &'a One, command: fn(InstanceName) -> Command) -> Self {
+        Self {
+            verb,
+            instance: Some(&one.instance),
+            command: command(one.instance.clone()),
+            offline: one.way.offline,
+        }
+    }
 }
 
 async fn show(
