@@ -97,7 +97,8 @@ impl Frame for XdpFrame<'_> {
 
     #[inline(always)]
     fn has(&self, bytes: usize) -> bool {
-        bytes <= OFFSET_MAX && self.data + bytes <= self.data_end
+        // As lengths: the verifier learns from the checks in `get` and `set`.
+        self.linear_bytes() >= bytes
     }
 
     #[inline(always)]

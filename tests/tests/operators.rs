@@ -42,8 +42,8 @@ fn throw_and_restore_move_every_new_connection() -> Result<()> {
 
 #[test]
 fn a_throw_moves_both_families_at_once_and_loses_nothing() -> Result<()> {
-    // Without a fence: it would drop the answers that the side which loses the
-    // traffic still has on their way.
+    // Without a fence: it would drop the answers that the primary still has on
+    // their way when the switch is thrown.
     let stage = Stage::with(|config| {
         config.affinity = "none";
         for port in &mut config.ports {
@@ -51,23 +51,23 @@ fn a_throw_moves_both_families_at_once_and_loses_nothing() -> Result<()> {
         }
     })?;
     let ns = &stage.world.net.client;
-    let clients = [
-        traffic::udp(ns, Family::V4.service(), 2_000)?,
-        traffic::udp(ns, Family::V6.service(), 2_000)?,
-        traffic::ping(ns, Family::V4.service(), 1_000)?,
-        traffic::ping(ns, Family::V6.service(), 1_000)?,
-    ];
     for _ in 0..10 {
+        let clients = [
+            traffic::udp(ns, Family::V4.service(), 2_000)?,
+            traffic::udp(ns, Family::V6.service(), 2_000)?,
+            traffic::ping(ns, Family::V4.service(), 1_000)?,
+            traffic::ping(ns, Family::V6.service(), 1_000)?,
+        ];
         stage.wait_answers(&clients, Side::Primary)?;
         stage.switch("throw")?;
         stage.wait_answers(&clients, Side::Ghost)?;
+        for client in clients {
+            let name = client.name().to_owned();
+            let record = client.stop();
+            let lost = record.iter().find(|e| e.answered_by().is_none());
+            assert!(lost.is_none(), "{name}: {lost:?}");
+        }
         stage.switch("restore")?;
-    }
-    for client in clients {
-        let name = client.name().to_owned();
-        let record = client.stop();
-        let lost = record.iter().find(|e| e.answered_by().is_none());
-        assert!(lost.is_none(), "{name}: {lost:?}");
     }
     Ok(())
 }

@@ -92,6 +92,7 @@ fn a_host_that_reboots_moves_all_its_armed_instances() -> Result<()> {
         let daemon = stage.take_daemon()?;
         stage.world.host_machine().reboot(How::Restart, who)?;
         daemon.gone()?;
+        stage.world.reap_primary();
         let ending = stage.world.host_machine().ended(LIMIT)?;
         assert_eq!(ending.signal, Some(1), "the kernel ended the host");
         // ghostd and the primary have ended with the host; the kernel steers on.

@@ -7,7 +7,7 @@
 use super::{
     Action, Addr, Frame, Kernel, Link, Reverse, Rewrite, Route,
     checksum::Delta,
-    leave::{Exit, exit},
+    leave::{Exit, exit, stack_only},
     lookup::{self, FlowOf},
     parse::{self, Fragmentation, Header, Ip, Packet, Ports, Quoted, TCP, Transport, UDP},
     translate::{finish, network},
@@ -33,8 +33,8 @@ pub struct Errand<A> {
     outer: Rewrite<A>,
     inner: Rewrite<A>,
     exit: Exit,
-    /// Whether the frame has a VLAN tag.
-    tagged: bool,
+    /// See [`stack_only`].
+    stack_only: bool,
 }
 
 impl<A: Addr> Errand<A> {
@@ -51,7 +51,7 @@ impl<A: Addr> Errand<A> {
         outer: Rewrite::BLANK,
         inner: Rewrite::BLANK,
         exit: Exit::BLANK,
-        tagged: false,
+        stack_only: false,
     };
 }
 
@@ -63,10 +63,10 @@ pub fn steer_error<A: Header, K: Kernel<A>, F: Frame>(
     link: Link,
     errand: &mut Errand<A>,
 ) -> Action {
-    errand.tagged = link.tagged();
     if !read(frame, link.l3, errand) {
         return Action::PASS;
     }
+    errand.stack_only = stack_only(frame, link, &errand.packet.ip);
     let mut counter = None;
     if kernel.may_match(errand.quote.ip.src.filter()) {
         counter = find_sender(kernel, errand);
@@ -163,7 +163,7 @@ fn find_addressee<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -
 fn leave<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>, counter: u32) -> bool {
     errand.exit = exit(
         kernel,
-        errand.tagged,
+        errand.stack_only,
         &errand.packet,
         &errand.outer,
         counter,
@@ -228,7 +228,7 @@ fn write<A: Header, F: Frame>(frame: &mut F, errand: &Errand<A>) -> Option<()> {
         outer,
         inner,
         exit,
-        tagged: _,
+        stack_only: _,
     } = errand;
     let q = &quote.ip;
     let addresses = q.src.delta(inner.src).and(q.dst.delta(inner.dst));

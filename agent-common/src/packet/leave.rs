@@ -1,8 +1,8 @@
 //! How a translated packet leaves: decided in full before a byte is touched.
 
 use super::{
-    Action, ActionKind, Kernel, Rewrite, Way,
-    parse::{Fragmentation, Header, Packet, Transport},
+    Action, ActionKind, Frame, Kernel, Link, Rewrite, Way,
+    parse::{Fragmentation, Header, Ip, Packet, Transport},
 };
 use crate::abi::Reason;
 
@@ -42,11 +42,12 @@ impl Exit {
     }
 }
 
-/// Decides the way out of `packet` once it says `new`.
+/// Decides the way out of `packet` once it says `new`. `stack_only`: the frame
+/// around it is none that XDP can send (see [`stack_only`]).
 #[inline(always)]
 pub(super) fn exit<A: Header, K: Kernel<A>>(
     kernel: &K,
-    tagged: bool,
+    stack_only: bool,
     packet: &Packet<A>,
     new: &Rewrite<A>,
     counter: u32,
@@ -69,9 +70,8 @@ pub(super) fn exit<A: Header, K: Kernel<A>>(
             if u32::from(ip.total_len) > hop.mtu {
                 return too_big(kernel, packet, hop.mtu, counter);
             }
-            // Options are for the stack to act on, and so are tags: a frame
-            // for a VLAN leaves by a device that XDP does not know.
-            if ip.router_options || tagged {
+            // Options are for the stack to act on.
+            if ip.router_options || stack_only {
                 return up(Reason::HandedUp);
             }
             if ip.ttl <= 1 {
@@ -91,6 +91,18 @@ pub(super) fn exit<A: Header, K: Kernel<A>>(
         // Ends here: the TTL does not matter.
         Way::Local => Exit::STACK,
     }
+}
+
+/// Longest padding that a link adds to a packet: Ethernet's least frame is 60
+/// bytes. What has more behind its packet might not fit the way out, and the
+/// stack cuts it off.
+const PADDING_MAX: usize = 46;
+
+/// Whether only the stack can send what is in this frame. A tagged one leaves
+/// by a VLAN device that XDP does not know.
+#[inline(always)]
+pub(super) fn stack_only<A: Header, F: Frame>(frame: &F, link: Link, ip: &Ip<A>) -> bool {
+    link.tagged() || frame.has(ip.l3 + usize::from(ip.total_len) + PADDING_MAX + 1)
 }
 
 /// A packet larger than its path: the stack fragments it, or its sender is told.

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Addr, Frame, Kernel, Link, Reverse, Rewrite, Route, Traffic,
-    leave::exit,
+    leave::{exit, stack_only},
     lookup::{self, FlowOf},
     parse::{Header, Packet, Ports, Transport},
     translate::translate,
@@ -115,7 +115,7 @@ fn steer_packet<A: Header, K: Kernel<A>, F: Frame>(
         kernel.count(counter, traffic, bytes);
         return Action::PASS;
     }
-    let way = exit(kernel, link.tagged(), packet, new, counter);
+    let way = exit(kernel, stack_only(frame, link, ip), packet, new, counter);
     if !way.translate {
         return way.action;
     }

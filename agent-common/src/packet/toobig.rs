@@ -27,7 +27,7 @@ pub const QUOTE_MIN: usize = 64;
 
 impl Answer for V4 {
     const PREFIX: usize = 28;
-    const QUOTE_MAX: usize = 528;
+    const QUOTE_MAX: usize = 548;
 
     #[inline(always)]
     fn write<F: Frame>(
@@ -40,9 +40,11 @@ impl Answer for V4 {
         sum: u64,
     ) -> Option<()> {
         let [len_hi, len_lo] = ((Self::PREFIX + quote) as u16).to_be_bytes();
-        // Precedence "internetwork control", as the kernel's own errors (RFC 1812, 4.3.2.5).
+        // The packet's type of service, with the precedence "internetwork
+        // control" (RFC 1812, 4.3.2.5; net/ipv4/icmp.c).
+        let tos = frame.get::<u8>(l3 + Self::PREFIX + 1)? & 0x1e | 0xc0;
         let head = [
-            u32::from_ne_bytes([0x45, 0xc0, len_hi, len_lo]),
+            u32::from_ne_bytes([0x45, tos, len_hi, len_lo]),
             0,
             u32::from_ne_bytes([64, Self::ICMP, 0, 0]),
             u32::from_ne_bytes(from.0),

@@ -69,6 +69,12 @@ impl World {
         self.primary.as_mut().context("the primary is down")
     }
 
+    /// Waits for what the end of the host has ended. The host's PID namespace
+    /// is gone only after all in it were waited for, by whoever started them.
+    pub fn reap_primary(&mut self) {
+        self.primary = None;
+    }
+
     pub fn primary_cgroup(&self) -> PathBuf {
         self.cgroup.path().to_owned()
     }

@@ -58,10 +58,14 @@ fn v6(rng: &mut Rng) -> Vec<(u8, Vec<u8>)> {
     let pad = || vec![0, 1, 4, 0, 0, 0, 0];
     let mut long_pad = vec![1, 1, 12];
     long_pad.resize(15, 0);
+    // Routers drop hop-by-hop options with more than seven bytes of padding
+    // (net/ipv6/exthdrs.c): an experimental one that they skip (RFC 4727).
+    let mut long_option = vec![1, 0x1e, 12];
+    long_option.resize(15, 0);
     match rng.below(5) {
         0 => vec![(HOP_BY_HOP, pad())],
         1 => vec![(DESTINATION, pad())],
-        2 => vec![(HOP_BY_HOP, long_pad), (DESTINATION, pad())],
+        2 => vec![(HOP_BY_HOP, long_option), (DESTINATION, pad())],
         // A routing header that has been used up.
         3 => vec![(ROUTING, vec![0, 253, 0, 0, 0, 0, 0])],
         _ => vec![(DESTINATION, long_pad), (DESTINATION, pad())],

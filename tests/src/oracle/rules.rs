@@ -6,10 +6,13 @@
 
 use super::{
     Difference, Leaf, Step,
-    build::{ICMP, ICMP_V6, TCP, tcp_flags::SYN},
+    build::{HOP_BY_HOP, ICMP, ICMP_V6, TCP, UDP, checksum, tcp_flags::SYN},
     compare::{is_error, network},
     tuple::{Tuple, quoted_tuple, tuple},
 };
+
+/// MTU of the link behind which the ghost is.
+const GHOST_LINK_MTU: u16 = 1500;
 
 /// Why a difference is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +34,14 @@ pub enum Rule {
     UnfollowedIcmp,
     /// An error quotes a packet of no flow that was ever seen: as above.
     NoQuotedFlow,
+    /// A transport checksum that is wrong. conntrack judges what it reads all
+    /// the same, and the kernel's NAT drops errors (net/netfilter/nf_nat_proto.c).
+    /// ghostd translates the packet, still wrong; no stack will take it.
+    WrongSum,
+    /// Options that the host's stack refuses. ghostd hands such packets up
+    /// translated, so the stack's error speaks of the ghost's address; the
+    /// client takes it for somebody else's.
+    RefusedOptions,
 }
 
 /// The rule that explains a difference after `before`, if one does.
@@ -39,6 +50,12 @@ pub fn excuse(before: &[Step], step: &Step, difference: &Difference) -> Option<R
         return Some(Rule::TtlAnswer);
     }
     let frame = step.frames.first()?;
+    if step.frames.iter().any(|frame| wrong_sum(frame) == Some(true)) {
+        return Some(Rule::WrongSum);
+    }
+    if router_options(frame)? && refusal(difference) {
+        return Some(Rule::RefusedOptions);
+    }
     if let Some(quoted) = quoted_tuple(frame) {
         let known = known(before, quoted) || known(before, quoted.reversed());
         return (!known).then_some(Rule::NoQuotedFlow);
@@ -87,8 +104,74 @@ fn known(before: &[Step], flow: Tuple) -> bool {
         .iter()
         .filter(|step| step.from == Leaf::Client)
         .flat_map(|step| &step.frames)
+        .filter(|frame| leaves(frame))
         .filter_map(|frame| tuple(frame))
         .any(|seen| seen == flow || seen.at_ghost() == flow)
+}
+
+/// Whether a client's packet gets through to the ghost's link. conntrack does
+/// not remember those that did not.
+fn leaves(frame: &[u8]) -> bool {
+    let Some((kind, ip)) = network(frame) else {
+        return false;
+    };
+    let word = |at: usize| {
+        let bytes = frame.get(ip + at..ip + at + 2);
+        bytes.map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
+    };
+    match kind {
+        0x0800 => word(2) <= GHOST_LINK_MTU || word(6) & 0x4000 == 0,
+        _ => word(4) + 40 <= GHOST_LINK_MTU,
+    }
+}
+
+/// Whether a whole packet's transport checksum is wrong; IPv6 without
+/// extension headers only.
+fn wrong_sum(frame: &[u8]) -> Option<bool> {
+    let (kind, ip) = network(frame)?;
+    let segment = l4(frame)?;
+    let byte = |at: usize| frame.get(at).copied();
+    let word = |at: usize| Some(u16::from_be_bytes([byte(at)?, byte(at + 1)?]));
+    let (protocol, end, addresses) = match kind {
+        0x0800 => {
+            if word(ip + 6)? & 0x3fff != 0 {
+                return None;
+            }
+            (byte(ip + 9)?, ip + usize::from(word(ip + 2)?), ip + 12..ip + 20)
+        }
+        _ => (byte(ip + 6)?, ip + 40 + usize::from(word(ip + 4)?), ip + 8..ip + 40),
+    };
+    let covered = frame.get(segment..end)?;
+    let mut all = Vec::new();
+    match protocol {
+        ICMP => {}
+        UDP if word(segment + 6)? == 0 => return None,
+        TCP | UDP | ICMP_V6 => {
+            all.extend(frame.get(addresses)?);
+            all.extend(u32::try_from(covered.len()).ok()?.to_be_bytes());
+            all.extend([0, 0, 0, protocol]);
+        }
+        _ => return None,
+    }
+    all.extend(covered);
+    Some(checksum(&all) != 0)
+}
+
+/// IPv4 options or IPv6 hop-by-hop options.
+fn router_options(frame: &[u8]) -> Option<bool> {
+    let (kind, ip) = network(frame)?;
+    Some(match kind {
+        0x0800 => frame.get(ip)? & 0x0f > 5,
+        _ => *frame.get(ip + 6)? == HOP_BY_HOP,
+    })
+}
+
+/// The host answers with an error in one of the worlds at least.
+fn refusal(difference: &Difference) -> bool {
+    [&difference.reference, &difference.subject]
+        .into_iter()
+        .flatten()
+        .any(|frame| is_error(frame))
 }
 
 /// Something was sent whose TTL is over, and both worlds answered with an
