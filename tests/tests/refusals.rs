@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ghostd_tests::{
     clock::wait_for,
-    host::{Config, Daemon, Exit, INSTANCE, LIMIT, Stage, World, bpf, http::Request},
+    host::{Config, Daemon, Exit, INSTANCE, LIMIT, RouteLine, Stage, World, bpf, http::Request},
     link::{End, cable},
     machine::Side,
     topology::{
@@ -210,7 +210,13 @@ fn a_full_flow_table_forgets_the_oldest_and_serves_everybody() -> Result<()> {
 #[test]
 fn more_routes_than_there_is_room_for_are_refused() -> Result<()> {
     let world = World::new()?;
-    let exit = refused(&world, |config| config.limits = vec![("routes", 1)])?;
+    let exit = refused(&world, |config| {
+        // One for each family, and one more.
+        config.limits = vec![("routes", 1)];
+        config
+            .routes
+            .push(RouteLine::to_ghost("198.51.100.11", "10.77.2.3"));
+    })?;
     assert!(exit.said.contains("routes"), "{}", exit.said);
     Ok(())
 }

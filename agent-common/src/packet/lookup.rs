@@ -193,16 +193,21 @@ impl Tracked {
 fn record<A: Addr, K: Kernel<A>>(kernel: &K, tracked: &Tracked, flow: impl Fn() -> FlowOf<A>) {
     let key = &flow().key();
     let (syn, _) = client_flags(tracked.tcp_flags);
-    let flow = match kernel.flow(key) {
-        Some(flow) if !(syn && flow.closed()) && flow.switch == tracked.switch => flow,
-        _ => Flow {
-            last_ns: 0,
-            switch: tracked.switch,
-            ended: 0,
-            pad: [0; 3],
-        },
-    };
-    tracked.renew(kernel, key, flow, kernel.now_ns());
+    let now_ns = kernel.now_ns();
+    match kernel.flow(key) {
+        Some(flow) if !(syn && flow.closed()) && flow.switch == tracked.switch => {
+            tracked.renew(kernel, key, flow, now_ns);
+        }
+        _ => {
+            let flow = Flow {
+                last_ns: now_ns,
+                switch: tracked.switch,
+                ended: client_flags(tracked.tcp_flags).1,
+                pad: [0; 3],
+            };
+            kernel.put_flow(key, &flow);
+        }
+    }
 }
 
 /// The side of a flow while its switch drains; renews the ghost's.

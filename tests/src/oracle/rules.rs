@@ -6,10 +6,16 @@
 
 use super::{
     Difference, Leaf, Step,
-    build::{HOP_BY_HOP, ICMP, ICMP_V6, TCP, UDP, checksum, tcp_flags::SYN},
+    build::{
+        DESTINATION, FRAGMENT, HOP_BY_HOP, ICMP, ICMP_V6, ROUTING, TCP, UDP, checksum,
+        tcp_flags::SYN,
+    },
     compare::{is_error, network},
     tuple::{Tuple, quoted_tuple, tuple},
 };
+
+/// RFC 4302.
+const AUTHENTICATION: u8 = 51;
 
 /// MTU of the link behind which the ghost is.
 const GHOST_LINK_MTU: u16 = 1500;
@@ -38,6 +44,9 @@ pub enum Rule {
     /// the same, and the kernel's NAT drops errors (net/netfilter/nf_nat_proto.c).
     /// ghostd translates the packet, still wrong; no stack will take it.
     WrongSum,
+    /// IPv6 extension headers that reach beyond the packet. The kernel's NAT
+    /// changes the addresses all the same; ghostd leaves it alone.
+    TornExtensions,
     /// Options that the host's stack refuses. ghostd hands such packets up
     /// translated, so the stack's error speaks of the ghost's address; the
     /// client takes it for somebody else's.
@@ -50,8 +59,15 @@ pub fn excuse(before: &[Step], step: &Step, difference: &Difference) -> Option<R
         return Some(Rule::TtlAnswer);
     }
     let frame = step.frames.first()?;
-    if step.frames.iter().any(|frame| wrong_sum(frame) == Some(true)) {
+    if step
+        .frames
+        .iter()
+        .any(|frame| wrong_sum(frame) == Some(true))
+    {
         return Some(Rule::WrongSum);
+    }
+    if torn_extensions(frame) == Some(true) {
+        return Some(Rule::TornExtensions);
     }
     if router_options(frame)? && refusal(difference) {
         return Some(Rule::RefusedOptions);
@@ -137,9 +153,17 @@ fn wrong_sum(frame: &[u8]) -> Option<bool> {
             if word(ip + 6)? & 0x3fff != 0 {
                 return None;
             }
-            (byte(ip + 9)?, ip + usize::from(word(ip + 2)?), ip + 12..ip + 20)
+            (
+                byte(ip + 9)?,
+                ip + usize::from(word(ip + 2)?),
+                ip + 12..ip + 20,
+            )
         }
-        _ => (byte(ip + 6)?, ip + 40 + usize::from(word(ip + 4)?), ip + 8..ip + 40),
+        _ => (
+            byte(ip + 6)?,
+            ip + 40 + usize::from(word(ip + 4)?),
+            ip + 8..ip + 40,
+        ),
     };
     let covered = frame.get(segment..end)?;
     let mut all = Vec::new();
@@ -155,6 +179,36 @@ fn wrong_sum(frame: &[u8]) -> Option<bool> {
     }
     all.extend(covered);
     Some(checksum(&all) != 0)
+}
+
+/// Walks IPv6 extension headers (RFC 8200, 4) to the end of the packet.
+fn torn_extensions(frame: &[u8]) -> Option<bool> {
+    let (0x86dd, ip) = network(frame)? else {
+        return Some(false);
+    };
+    let byte = |at: usize| frame.get(at).copied();
+    let payload = u16::from_be_bytes([byte(ip + 4)?, byte(ip + 5)?]);
+    let end = ip + 40 + usize::from(payload);
+    let (mut next, mut at) = (byte(ip + 6)?, ip + 40);
+    while matches!(
+        next,
+        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION | AUTHENTICATION
+    ) {
+        let Some(length) = byte(at + 1) else {
+            return Some(true);
+        };
+        let length = usize::from(length);
+        let bytes = match next {
+            FRAGMENT => 8,
+            AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
+        };
+        (next, at) = (byte(at)?, at + bytes);
+        if at > end {
+            return Some(true);
+        }
+    }
+    Some(false)
 }
 
 /// IPv4 options or IPv6 hop-by-hop options.
