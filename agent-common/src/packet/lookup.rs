@@ -28,10 +28,11 @@ pub(super) fn route<'k, A: Addr, K: Kernel<A>>(
     port_raw: u16,
     protocol: u8,
 ) -> Option<&'k A::RouteRow> {
-    if port_raw != 0 && kernel.may_match(addr.port_filter(port_raw, protocol)) {
-        if let Some(route) = kernel.route(addr, port_raw, protocol) {
-            return Some(route);
-        }
+    if port_raw != 0
+        && kernel.may_match(addr.port_filter(port_raw, protocol))
+        && let Some(route) = kernel.route(addr, port_raw, protocol)
+    {
+        return Some(route);
     }
     kernel.route(addr, 0, 0)
 }
@@ -44,10 +45,11 @@ pub(super) fn reverse<'k, A: Addr, K: Kernel<A>>(
     port_raw: u16,
     protocol: u8,
 ) -> Option<&'k A::ReverseRow> {
-    if port_raw != 0 && kernel.may_match(addr.port_filter(port_raw, protocol)) {
-        if let Some(entry) = kernel.reverse(addr, port_raw, protocol) {
-            return Some(entry);
-        }
+    if port_raw != 0
+        && kernel.may_match(addr.port_filter(port_raw, protocol))
+        && let Some(entry) = kernel.reverse(addr, port_raw, protocol)
+    {
+        return Some(entry);
     }
     kernel.reverse(addr, 0, 0)
 }

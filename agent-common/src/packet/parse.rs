@@ -1,6 +1,10 @@
 //! Network and transport headers, checked as the kernel's own NAT checks them.
 
-use super::{Addr, Frame, V4, V6, checksum::fold};
+use super::{
+    Addr, Frame, V4, V6,
+    checksum::fold,
+    extension::{HOP_BY_HOP, Walk, is_extension},
+};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -8,9 +12,6 @@ const DCCP: u8 = 33;
 const UDPLITE: u8 = 136;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-
-/// IPv6 extension headers walked at most; more than any real packet has.
-const EXTENSION_HEADERS_MAX: usize = 6;
 
 /// Why a packet is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,10 +191,9 @@ impl Header for V4 {
         }
         // A quoted header is as some router saw it: its TTL may already be
         // gone, its checksum is not to be relied on (RFC 1812, 4.3.2.3).
-        if quoted == Quoted::No {
-            if fold(sum) != 0xffff || !frame.holds(l3 + usize::from(total_len)) {
-                return Err(Malformed);
-            }
+        let whole = fold(sum) == 0xffff && frame.holds(l3 + usize::from(total_len));
+        if quoted == Quoted::No && !whole {
+            return Err(Malformed);
         }
         let fragment = match (offset & 0x1fff, offset & 0x2000) {
             (0, 0) => Fragmentation::Whole,
@@ -318,107 +318,6 @@ impl Header for V6 {
     fn read_packet<F: Frame>(frame: &F, l3: usize, packet: &mut Packet<Self>) -> bool {
         read(frame, l3, packet)
     }
-}
-
-const HOP_BY_HOP: u8 = 0;
-const FRAGMENT: u8 = 44;
-const NO_NEXT: u8 = 59;
-
-/// Headers that may stand between an IPv6 header and its payload, and the one
-/// that says that there is none (RFC 8200, 4; RFC 4302 for 51).
-#[inline(always)]
-const fn is_extension(next: u8) -> bool {
-    matches!(next, HOP_BY_HOP | 43 | FRAGMENT | 51 | NO_NEXT | 60)
-}
-
-/// Where a walk over extension headers ended. Packed into one word on its way
-/// (see [`Frame::walk_extensions`]); zero is "malformed".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Walk {
-    l4: usize,
-    protocol: u8,
-    fragment: Fragmentation,
-    id_raw: u32,
-}
-
-impl Walk {
-    #[inline(always)]
-    fn pack(self) -> u64 {
-        let fragment = match self.fragment {
-            Fragmentation::Whole => 0,
-            Fragmentation::First => 1,
-            Fragmentation::Later => 2,
-        };
-        (self.l4 as u64 & 0xfff)
-            | u64::from(self.protocol) << 12
-            | fragment << 20
-            | u64::from(self.id_raw) << 32
-    }
-
-    #[inline(always)]
-    fn unpack(word: u64) -> Option<Self> {
-        let fragment = match word >> 20 & 3 {
-            0 => Fragmentation::Whole,
-            1 => Fragmentation::First,
-            _ => Fragmentation::Later,
-        };
-        let l4 = (word & 0xfff) as usize;
-        (l4 != 0).then_some(Self {
-            l4,
-            protocol: (word >> 12) as u8,
-            fragment,
-            id_raw: (word >> 32) as u32,
-        })
-    }
-}
-
-/// The walk itself; see [`Frame::walk_extensions`].
-#[inline(always)]
-pub fn walk_extensions<F: Frame>(frame: &F, l3: usize, next: u8) -> u64 {
-    walk(frame, l3, next).map_or(0, Walk::pack)
-}
-
-#[inline(always)]
-fn walk<F: Frame>(frame: &F, l3: usize, mut next: u8) -> Option<Walk> {
-    let mut l4 = l3 + 40;
-    let mut fragment = Fragmentation::Whole;
-    let mut id_raw = 0;
-    for _ in 0..EXTENSION_HEADERS_MAX {
-        let length = match next {
-            FRAGMENT => {
-                let [_, _, hi, lo] = frame.get::<u32>(l4)?.to_ne_bytes();
-                let offset = u16::from_be_bytes([hi, lo]);
-                id_raw = frame.get::<u32>(l4 + 4)?;
-                if offset & 0xfff8 != 0 {
-                    let protocol = frame.get(l4)?;
-                    return Some(Walk {
-                        l4: l4 + 8,
-                        protocol,
-                        fragment: Fragmentation::Later,
-                        id_raw,
-                    });
-                }
-                if offset & 1 != 0 {
-                    fragment = Fragmentation::First;
-                }
-                8
-            }
-            51 => (usize::from(frame.get::<u8>(l4 + 1)?) + 2) * 4,
-            NO_NEXT => return None,
-            _ => (usize::from(frame.get::<u8>(l4 + 1)?) + 1) * 8,
-        };
-        next = frame.get(l4)?;
-        l4 += length;
-        if !is_extension(next) {
-            return (l4 < 0x1000).then_some(Walk {
-                l4,
-                protocol: next,
-                fragment,
-                id_raw,
-            });
-        }
-    }
-    None
 }
 
 /// Reads network and transport header.

@@ -2,12 +2,12 @@
 
 use agent_common::packet::{Addr, V4, V6};
 
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
-pub const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
 /// The one's-complement sum, complemented.
-pub fn checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut all = parts.concat();
     if all.len() % 2 == 1 {
         all.push(0);
@@ -21,7 +21,7 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
 }
 
 /// What the slow oracle needs of a family.
-pub trait Slow: Addr {
+pub(crate) trait Slow: Addr {
     fn octets(self) -> Vec<u8>;
     fn header(src: Self, dst: Self, protocol: u8, ttl: u8, payload: &[u8]) -> Vec<u8>;
     /// Length of a header without options.
@@ -68,15 +68,15 @@ impl Slow for V6 {
 
 /// Who talks to whom; ports are ports, or both the identifier of an echo.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends<A> {
-    pub src: A,
-    pub dst: A,
-    pub src_port: u16,
-    pub dst_port: u16,
+pub(crate) struct Ends<A> {
+    pub(crate) src: A,
+    pub(crate) dst: A,
+    pub(crate) src_port: u16,
+    pub(crate) dst_port: u16,
 }
 
 /// A transport segment with its checksum computed in full.
-pub fn segment<A: Slow>(ends: Ends<A>, protocol: u8, data: &[u8]) -> Vec<u8> {
+pub(crate) fn segment<A: Slow>(ends: Ends<A>, protocol: u8, data: &[u8]) -> Vec<u8> {
     let [src, dst] = [ends.src_port.to_be_bytes(), ends.dst_port.to_be_bytes()];
     let (mut bytes, at) = match protocol {
         TCP => {
@@ -111,7 +111,7 @@ pub fn segment<A: Slow>(ends: Ends<A>, protocol: u8, data: &[u8]) -> Vec<u8> {
 }
 
 /// The checksum over a segment whose own field is zero.
-pub fn transport_sum<A: Slow>(ends: Ends<A>, protocol: u8, bytes: &[u8]) -> u16 {
+pub(crate) fn transport_sum<A: Slow>(ends: Ends<A>, protocol: u8, bytes: &[u8]) -> u16 {
     if protocol == 1 {
         return checksum(&[bytes]);
     }
@@ -126,7 +126,7 @@ pub fn transport_sum<A: Slow>(ends: Ends<A>, protocol: u8, bytes: &[u8]) -> u16 
     checksum(&[&pseudo, bytes])
 }
 
-pub fn packet<A: Slow>(ends: Ends<A>, protocol: u8, ttl: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn packet<A: Slow>(ends: Ends<A>, protocol: u8, ttl: u8, payload: &[u8]) -> Vec<u8> {
     [
         A::header(ends.src, ends.dst, protocol, ttl, payload),
         payload.to_vec(),
@@ -134,12 +134,12 @@ pub fn packet<A: Slow>(ends: Ends<A>, protocol: u8, ttl: u8, payload: &[u8]) -> 
     .concat()
 }
 
-pub fn frame<A: Slow>(macs: [u8; 12], packet: &[u8]) -> Vec<u8> {
+pub(crate) fn frame<A: Slow>(macs: [u8; 12], packet: &[u8]) -> Vec<u8> {
     [&macs[..], &A::ETHERTYPE_RAW.to_ne_bytes(), packet].concat()
 }
 
 /// An ICMP error from `src` to `dst` about `quoted`.
-pub fn error<A: Slow>(src: A, dst: A, ttl: u8, quoted: &[u8]) -> Vec<u8> {
+pub(crate) fn error<A: Slow>(src: A, dst: A, ttl: u8, quoted: &[u8]) -> Vec<u8> {
     let ends = Ends {
         src,
         dst,

@@ -1,5 +1,5 @@
 //! A kernel of plain tables, and packets built the slow way.
 #![allow(dead_code)]
 
-pub mod build;
-pub mod tables;
+pub(crate) mod build;
+pub(crate) mod tables;

@@ -15,28 +15,28 @@ use agent_common::{
 };
 
 /// Where packets leave, and the MAC addresses they leave with.
-pub const EGRESS: u32 = 7;
-pub const MACS: [u8; 12] = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8];
+pub(crate) const EGRESS: u32 = 7;
+pub(crate) const MACS: [u8; 12] = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8];
 
 /// Address, port (raw) and protocol.
 type Key<A> = (A, u16, u8);
 
 #[derive(Default)]
-pub struct Tables<A: Addr + Eq + Hash> {
-    pub routes: HashMap<Key<A>, A::RouteRow>,
-    pub reverses: HashMap<Key<A>, A::ReverseRow>,
-    pub switches: Vec<SwitchState>,
-    pub host_generation: u16,
-    pub now_ns: Cell<u64>,
-    pub flows: RefCell<HashMap<FlowKey, Flow>>,
-    pub fragments: RefCell<HashMap<FragKey, Fragment>>,
-    pub hop: Option<NextHop>,
-    pub counted: RefCell<Vec<(u32, Traffic, u64)>>,
-    pub given_up: RefCell<Vec<(u32, Reason)>>,
-    pub icmp_tokens: Cell<u32>,
+pub(crate) struct Tables<A: Addr + Eq + Hash> {
+    pub(crate) routes: HashMap<Key<A>, A::RouteRow>,
+    pub(crate) reverses: HashMap<Key<A>, A::ReverseRow>,
+    pub(crate) switches: Vec<SwitchState>,
+    pub(crate) host_generation: u16,
+    pub(crate) now_ns: Cell<u64>,
+    pub(crate) flows: RefCell<HashMap<FlowKey, Flow>>,
+    pub(crate) fragments: RefCell<HashMap<FragKey, Fragment>>,
+    pub(crate) hop: Option<NextHop>,
+    pub(crate) counted: RefCell<Vec<(u32, Traffic, u64)>>,
+    pub(crate) given_up: RefCell<Vec<(u32, Reason)>>,
+    pub(crate) icmp_tokens: Cell<u32>,
 }
 
-pub fn direct(mtu: u32) -> NextHop {
+pub(crate) fn direct(mtu: u32) -> NextHop {
     let word = |i: usize| u32::from_ne_bytes([MACS[i], MACS[i + 1], MACS[i + 2], MACS[i + 3]]);
     NextHop {
         way: Way::Direct,
@@ -46,7 +46,7 @@ pub fn direct(mtu: u32) -> NextHop {
     }
 }
 
-pub fn switch(position: Position, flags: u8) -> SwitchState {
+pub(crate) fn switch(position: Position, flags: u8) -> SwitchState {
     SwitchState {
         control: Control {
             position: position as u8,
@@ -59,10 +59,10 @@ pub fn switch(position: Position, flags: u8) -> SwitchState {
     }
 }
 
-pub const TRACKED: u8 = flags::ARMED | flags::TRACK;
+pub(crate) const TRACKED: u8 = flags::ARMED | flags::TRACK;
 
 /// A service, the copy that stands in for it, and the client.
-pub trait Places: Addr + Eq + Hash {
+pub(crate) trait Places: Addr + Eq + Hash {
     const SERVICE: Self;
     const GHOST: Self;
     const CLIENT: Self;
@@ -140,7 +140,7 @@ impl Places for V6 {
 
 impl<A: Places> Tables<A> {
     /// One address route, at `position`.
-    pub fn new(position: Position, flags: u8) -> Self {
+    pub(crate) fn new(position: Position, flags: u8) -> Self {
         Self {
             routes: HashMap::from([((A::SERVICE, 0, 0), A::route(0))]),
             reverses: HashMap::from([((A::GHOST, 0, 0), A::reverse(0))]),
@@ -149,7 +149,7 @@ impl<A: Places> Tables<A> {
     }
 
     /// One port route: `protocol` at `port` goes to `ghost_port`.
-    pub fn with_port(
+    pub(crate) fn with_port(
         position: Position,
         flags: u8,
         protocol: u8,
@@ -179,7 +179,7 @@ impl<A: Places> Tables<A> {
         }
     }
 
-    pub fn move_to(&mut self, position: Position) {
+    pub(crate) fn move_to(&mut self, position: Position) {
         self.switches[0].control.position = position as u8;
     }
 }

@@ -8,16 +8,25 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
     error::SteerError,
     load::unpin,
     netlink::Netlink,
+    objects::{self, LINK_TYPE_XDP, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE},
     snapshot::{interface_name, link_path},
-    sys::{self, LINK_TYPE_XDP, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE},
+    sys,
 };
 use crate::model::{Ifindex, UplinkMode, XdpMode};
+
+/// How long a foreign link may take to let go of its interface. The kernel
+/// frees links from a work queue, within milliseconds.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const RELEASE_LOOK: Duration = Duration::from_millis(5);
 
 /// What an interface is to carry.
 #[derive(Debug, Clone, Copy)]
@@ -91,14 +100,14 @@ fn update(
         return Ok(None);
     }
     let (id, _) =
-        sys::program_info(wanted.program).map_err(fail(wanted, "describe the program"))?;
+        objects::program_info(wanted.program).map_err(fail(wanted, "describe the program"))?;
     // An update waits for all packets under way, so it is not done for nothing.
-    if sys::link_info(link.as_fd())
+    if objects::link_info(link.as_fd())
         .map(|info| info.program_id)
         .ok()
         != Some(id)
     {
-        match sys::link_update(link.as_fd(), wanted.program) {
+        match objects::link_update(link.as_fd(), wanted.program) {
             Ok(()) => {}
             // The interface went away in between.
             Err(e) if e.raw_os_error() == Some(libc::ENOLINK) => return Ok(None),
@@ -114,7 +123,7 @@ fn update(
 }
 
 fn is_on(link: &OwnedFd, ifindex: Ifindex) -> bool {
-    sys::link_info(link.as_fd())
+    objects::link_info(link.as_fd())
         .is_ok_and(|info| info.kind == LINK_TYPE_XDP && info.ifindex == ifindex.get())
 }
 
@@ -124,8 +133,8 @@ fn make_way(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<(), SteerError
         return Ok(());
     };
     if !wanted.replace_foreign {
-        let name = sys::program_by_id(foreign.program_id)
-            .and_then(|fd| sys::program_info(fd.as_fd()))
+        let name = objects::program_by_id(foreign.program_id)
+            .and_then(|fd| objects::program_info(fd.as_fd()))
             .map(|(_, name)| name);
         return Err(SteerError::ForeignXdp {
             interface: interface_name(wanted.ifindex),
@@ -142,23 +151,33 @@ fn make_way(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<(), SteerError
         XdpMode::Generic => XDP_FLAGS_SKB_MODE,
         XdpMode::Offloaded => 8,
     };
-    netlink
-        .detach_xdp(wanted.ifindex, flags)
-        .map_err(fail(wanted, what))
+    let began = Instant::now();
+    loop {
+        match netlink.detach_xdp(wanted.ifindex, flags) {
+            // A link whose last holder has gone is let go of a moment later.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && began.elapsed() < RELEASE_MAX => {
+                thread::sleep(RELEASE_LOOK);
+                if netlink.attached_xdp(wanted.ifindex)?.is_none() {
+                    return Ok(());
+                }
+            }
+            result => return result.map_err(fail(wanted, what)),
+        }
+    }
 }
 
 /// Detaches all XDP links on an interface; `false` if there are none.
 fn detach_links(ifindex: Ifindex) -> io::Result<bool> {
     let mut id = 0;
     let mut found = false;
-    while let Some(next) = sys::next_link(id)? {
+    while let Some(next) = objects::next_link(id)? {
         id = next;
         // A link may go away while we look.
-        let Ok(link) = sys::link_by_id(id) else {
+        let Ok(link) = objects::link_by_id(id) else {
             continue;
         };
         if is_on(&link, ifindex) {
-            sys::link_detach(link.as_fd())?;
+            objects::link_detach(link.as_fd())?;
             found = true;
         }
     }
@@ -166,7 +185,7 @@ fn detach_links(ifindex: Ifindex) -> io::Result<bool> {
 }
 
 fn create(wanted: &Wanted<'_>) -> Result<OwnedFd, SteerError> {
-    let attach = |flags| sys::link_create_xdp(wanted.program, wanted.ifindex.get(), flags);
+    let attach = |flags| objects::link_create_xdp(wanted.program, wanted.ifindex.get(), flags);
     let what = "attach an XDP program";
     match wanted.mode {
         UplinkMode::Native => attach(XDP_FLAGS_DRV_MODE).map_err(fail(wanted, what)),

@@ -22,6 +22,7 @@ mod load;
 mod namespace;
 mod netlink;
 pub mod object;
+mod objects;
 mod pins;
 mod plane;
 mod snapshot;

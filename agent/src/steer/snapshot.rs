@@ -9,7 +9,7 @@ use std::{
 
 use agent_common::abi::{FenceMode, Position, Side, names};
 
-use super::{clock, decode, error::SteerError, netlink::Netlink, pins::Pins, sys};
+use super::{clock, decode, error::SteerError, netlink::Netlink, objects, pins::Pins, sys};
 use crate::model::{
     CounterIndex, HostView, Ifindex, InstanceView, PortView, RouteSpec, RouteView, SlotIndex,
     Snapshot, SwitchView, UplinkView,
@@ -154,9 +154,9 @@ impl Pins {
             let path = link_path(&self.root, ifindex);
             let fail = |e| SteerError::OpenPin(path.clone(), e);
             let link = sys::obj_get(&path).map_err(fail)?;
-            let info = sys::link_info(link.as_fd()).map_err(fail)?;
-            let program = sys::program_by_id(info.program_id)
-                .and_then(|fd| sys::program_info(fd.as_fd()))
+            let info = objects::link_info(link.as_fd()).map_err(fail)?;
+            let program = objects::program_by_id(info.program_id)
+                .and_then(|fd| objects::program_info(fd.as_fd()))
                 .map(|(_, name)| name);
             let attached = if info.ifindex == 0 {
                 None

@@ -15,6 +15,7 @@ use aya::Pod;
 
 use super::{
     error::SteerError,
+    objects,
     sys::{self, Cursor, Step},
 };
 
@@ -176,7 +177,10 @@ impl<V: Pod> PerCpuTable<V> {
 }
 
 /// Opens a pinned map, whatever its shape.
-pub(super) fn open(root: &Path, name: &'static str) -> Result<(OwnedFd, sys::MapInfo), SteerError> {
+pub(super) fn open(
+    root: &Path,
+    name: &'static str,
+) -> Result<(OwnedFd, objects::MapInfo), SteerError> {
     let path = root.join(name);
     let fd = sys::obj_get(&path).map_err(|e| {
         if e.kind() == io::ErrorKind::NotFound {
@@ -185,7 +189,7 @@ pub(super) fn open(root: &Path, name: &'static str) -> Result<(OwnedFd, sys::Map
             SteerError::OpenPin(path, e)
         }
     })?;
-    let info = sys::map_info(fd.as_fd()).map_err(|source| SteerError::Map {
+    let info = objects::map_info(fd.as_fd()).map_err(|source| SteerError::Map {
         what: "describe",
         map: name,
         source,
