@@ -1,16 +1,13 @@
-//! The built BPF object, loaded for `BPF_PROG_TEST_RUN`: every verdict and
-//! every give-up on single frames, without an interface or a daemon.
+//! The built BPF object, loaded for `BPF_PROG_TEST_RUN`: single frames through
+//! the programs, without a daemon.
 
 use std::{env, fs, path::PathBuf};
 
-use agent_common::abi::{
-    Control, Filter, HostSwitch, Port, ReverseV4, ReverseV6, RouteCounters, RouteKeyV4, RouteKeyV6,
-    RouteV4, RouteV6, Switch, names,
-};
+use agent_common::abi::names;
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 
@@ -20,17 +17,21 @@ pub const XDP_PASS: u32 = 2;
 pub const XDP_TX: u32 = 3;
 pub const XDP_REDIRECT: u32 = 4;
 
+/// Bytes by which a program may lengthen a frame: the head of an ICMPv6 error.
+const GROWTH_MAX: usize = 64;
+
 /// Path of the built object: `GHOSTD_BPF_OBJECT`, else where xtask puts it.
 pub fn object_path() -> PathBuf {
-    env::var_os("GHOSTD_BPF_OBJECT").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../target/bpf/ghostd.bpf.o"
-            ))
-        },
-        PathBuf::from,
-    )
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/ghostd.bpf.o");
+    env::var_os("GHOSTD_BPF_OBJECT").map_or_else(|| built.into(), PathBuf::from)
+}
+
+/// How many rows the tables of an [`Object`] have room for.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Per family.
+    pub routes: u32,
+    pub instances: u32,
 }
 
 /// What a program made of a frame.
@@ -46,8 +47,8 @@ pub struct Object {
 }
 
 impl Object {
-    /// Loads with room for `routes` routes per family and `instances` switches.
-    pub fn load(routes: u32, instances: u32) -> Result<Self> {
+    /// Loads both XDP programs; the tables are empty.
+    pub fn load(room: Room) -> Result<Self> {
         let path = object_path();
         let bytes = fs::read(&path).with_context(|| {
             format!(
@@ -56,15 +57,14 @@ impl Object {
             )
         })?;
         let mut loader = EbpfLoader::new();
-        loader.verifier_log_level(aya::VerifierLogLevel::DEBUG);
         for name in [names::ROUTES_V4, names::ROUTES_V6] {
-            loader.map_max_entries(name, routes);
+            loader.map_max_entries(name, room.routes);
         }
         for name in [names::REVERSE_V4, names::REVERSE_V6, names::COUNTERS] {
-            loader.map_max_entries(name, routes * 2);
+            loader.map_max_entries(name, room.routes * 2);
         }
         for name in [names::SWITCHES, names::INSTANCES] {
-            loader.map_max_entries(name, instances);
+            loader.map_max_entries(name, room.instances);
         }
         let mut ebpf = loader.load(&bytes).context("load the BPF object")?;
         for name in [names::STEER, names::PORT] {
@@ -76,46 +76,77 @@ impl Object {
         Ok(Self { ebpf })
     }
 
-    /// Runs `program` once over `frame`, as if it came in by interface `ingress`.
+    pub fn program(&self, name: &str) -> Result<&Xdp> {
+        let program = self.ebpf.program(name);
+        Ok(program.context(name.to_owned())?.try_into()?)
+    }
+
+    pub fn program_mut(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(name);
+        Ok(program.context(name.to_owned())?.try_into()?)
+    }
+
+    /// Runs `program` once over `frame`, as if it came in by interface
+    /// `ingress` of the caller's network namespace.
     pub fn run(&self, program: &str, frame: &[u8], ingress: u32) -> Result<Outcome> {
-        let program: &Xdp = self.ebpf.program(program).context("program")?.try_into()?;
-        let mut out = vec![0; frame.len() + 256];
-        let ctx = xdp_md(frame.len(), ingress);
-        let result = program.test_run(TestRunOptions {
+        let mut out = vec![0; frame.len() + GROWTH_MAX];
+        let context = xdp_md(frame.len(), ingress);
+        let result = self.program(program)?.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
-            ctx_in: Some(&ctx),
+            ctx_in: Some(&context),
             ..TestRunOptions::new()
         })?;
-        ensure!(
-            result.data_size_out as usize <= out.len(),
-            "frame grew beyond expectation"
-        );
-        out.truncate(result.data_size_out as usize);
+        let bytes = result.data_size_out as usize;
+        ensure!(bytes <= out.len(), "the frame grew to {bytes} bytes");
+        out.truncate(bytes);
         Ok(Outcome {
             action: result.return_value,
             frame: out,
         })
     }
 
-    fn map<T: TryFrom<&'static mut aya::maps::Map>>(&mut self, _name: &str) -> Option<T> {
-        None
+    /// Sets an element of an array.
+    pub fn set<V: Pod>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
+        let mut map: Array<&mut MapData, V> = self.map_mut(map)?.try_into()?;
+        Ok(map.set(index, value, 0)?)
     }
 
-    pub fn put_switch(&mut self, slot: u32, switch: Switch) -> Result<()> {
-        let mut map: Array<&mut MapData, Switch> = self
-            .ebpf
-            .map_mut(names::SWITCHES)
-            .context(names::SWITCHES)?
-            .try_into()?;
-        Ok(map.set(slot, switch, 0)?)
+    pub fn get<V: Pod>(&self, map: &str, index: u32) -> Result<V> {
+        let map: Array<&MapData, V> = self.map(map)?.try_into()?;
+        Ok(map.get(&index, 0)?)
+    }
+
+    /// The elements of all possible CPUs.
+    pub fn per_cpu<V: Pod>(&self, map: &str, index: u32) -> Result<Vec<V>> {
+        let map: PerCpuArray<&MapData, V> = self.map(map)?.try_into()?;
+        Ok(map.get(&index, 0)?.to_vec())
+    }
+
+    /// Inserts or replaces a row of a hash table.
+    pub fn insert<K: Pod, V: Pod>(&mut self, map: &str, key: K, value: V) -> Result<()> {
+        let mut map: HashMap<&mut MapData, K, V> = self.map_mut(map)?.try_into()?;
+        Ok(map.insert(key, value, 0)?)
+    }
+
+    pub fn lookup<K: Pod, V: Pod>(&self, map: &str, key: &K) -> Result<V> {
+        let map: HashMap<&MapData, K, V> = self.map(map)?.try_into()?;
+        Ok(map.get(key, 0)?)
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).context(name.to_owned())
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).context(name.to_owned())
     }
 }
 
 /// `struct xdp_md` (include/uapi/linux/bpf.h) as input of a test run.
-fn xdp_md(frame_bytes: usize, ingress: u32) -> [u8; 24] {
-    let mut ctx = [0; 24];
-    ctx[4..8].copy_from_slice(&(frame_bytes as u32).to_ne_bytes());
-    ctx[12..16].copy_from_slice(&ingress.to_ne_bytes());
-    ctx
+pub fn xdp_md(frame_bytes: usize, ingress: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    context[4..8].copy_from_slice(&(frame_bytes as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ingress.to_ne_bytes());
+    context
 }
