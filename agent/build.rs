@@ -2,14 +2,19 @@
 //!
 //! The object is built by `cargo xtask build-ebpf`, not here: it needs its own
 //! target, linker and flags, and a build script that starts cargo again would
-//! wait for its own build lock.
+//! wait for its own build lock. `GHOSTD_EMBED` names another object, relative
+//! to the repository; the test of an upgrade builds a daemon with one.
 
 use std::{env, fs, path::Path};
 
 fn main() {
-    let built = Path::new(&variable("CARGO_MANIFEST_DIR")).join("../target/bpf/ghostd.bpf.o");
+    let object = env::var("GHOSTD_EMBED").unwrap_or_else(|_| "target/bpf/ghostd.bpf.o".to_owned());
+    let built = Path::new(&variable("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(object);
     let wanted = Path::new(&variable("OUT_DIR")).join("ghostd.bpf.o");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=GHOSTD_EMBED");
     println!("cargo::rerun-if-changed={}", built.display());
     if !built.exists() {
         println!("cargo::error=the BPF object is not built yet: run `cargo xtask build-ebpf` once");

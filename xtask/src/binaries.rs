@@ -106,6 +106,19 @@ impl Binaries {
     }
 }
 
+/// Builds the daemon around another BPF object; gives its path.
+pub(crate) fn next(workspace: &Workspace, object: &Path) -> Result<PathBuf> {
+    run::step("building a ghostd with other BPF programs", || {
+        let mut cargo = workspace.cargo();
+        cargo
+            .args(["build", "--quiet", "--profile", "next"])
+            .args(["--package", "ghostd", "--bin", "ghostd"])
+            .env("GHOSTD_EMBED", object);
+        run::loud(&mut cargo)
+    })?;
+    Ok(workspace.target().join("next/ghostd"))
+}
+
 fn list(names: &[String]) -> String {
     if names.is_empty() {
         String::new()

@@ -5,7 +5,11 @@
 //! It has BTF but no DWARF, which is nine tenths of it; for `llvm-objdump -S`
 //! the unstripped one stays in `target/bpf-build`.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolScope};
@@ -18,8 +22,41 @@ use crate::{
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// The BPF instruction set: v3 has atomics and 32-bit jumps; kernels since 5.12 run it.
-const CPU: &str = "v3";
+/// A build of the programs. The instruction set makes the difference.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Build {
+    /// v3 has atomics and 32-bit jumps; kernels since 5.12 run it. v4 wants 6.6.
+    cpu: &'static str,
+    /// Cargo's target folder below the repository's.
+    folder: &'static str,
+    object: &'static str,
+}
+
+/// What is shipped.
+pub(crate) const SHIPPED: Build = Build {
+    cpu: "v3",
+    folder: "bpf-build",
+    object: "ghostd.bpf.o",
+};
+
+/// Other programs of the same sources, for the test of an upgrade.
+pub(crate) const NEXT: Build = Build {
+    cpu: "v4",
+    folder: "bpf-build-next",
+    object: "ghostd-next.bpf.o",
+};
+
+impl Build {
+    /// Always below the repository, whatever CARGO_TARGET_DIR says, because
+    /// the build script of the daemon is not told that.
+    pub(crate) fn object(self, workspace: &Workspace) -> PathBuf {
+        workspace.root().join("target/bpf").join(self.object)
+    }
+
+    fn folder(self, workspace: &Workspace) -> PathBuf {
+        workspace.root().join("target").join(self.folder)
+    }
+}
 
 /// bpf-linker asks LLVM to expand `memcpy` in the order of addresses; LLVM 22
 /// then crashes ("Post-RA pseudo instruction expansion") on our programs.
@@ -40,12 +77,15 @@ const SECTIONS_UNNAMED: [&str; 5] = [".text", ".data", ".rodata", ".bss", "licen
 /// Sets up what is needed and builds. Gives the tools, for lints of the same code.
 pub(crate) fn build(workspace: &Workspace) -> Result<BpfTools> {
     let tools = setup::for_building(workspace)?;
-    run::step("building the BPF object", || compile(workspace, &tools))?;
-    let built = workspace
-        .root()
-        .join("target/bpf-build")
-        .join(TARGET)
-        .join("bpf/ghostd-bpf");
+    assemble(workspace, &tools, SHIPPED)?;
+    Ok(tools)
+}
+
+/// Builds what [`build`] has set up for.
+pub(crate) fn assemble(workspace: &Workspace, tools: &BpfTools, build: Build) -> Result<()> {
+    let what = format!("building the BPF object {}", build.object);
+    run::step(&what, || compile(workspace, tools, build))?;
+    let built = build.folder(workspace).join(TARGET).join("bpf/ghostd-bpf");
     let stripped = built.with_extension("stripped");
     run::quiet(
         Command::new(&tools.strip)
@@ -54,15 +94,14 @@ pub(crate) fn build(workspace: &Workspace) -> Result<BpfTools> {
     )?;
     let bytes = fs::read(&stripped).with_context(|| format!("reading {}", stripped.display()))?;
     check(&bytes).with_context(|| format!("checking {}", stripped.display()))?;
-    publish(&bytes, &workspace.bpf_object())?;
-    Ok(tools)
+    publish(&bytes, &build.object(workspace))
 }
 
 /// Flags for all that is compiled for BPF, as cargo wants them: one per line of 0x1f.
-pub(crate) fn rustflags(tools: &BpfTools) -> String {
+fn rustflags(tools: &BpfTools, build: Build) -> String {
     let linker = format!("linker={}", tools.linker.display());
     let arch = format!("bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    let cpu = format!("target-cpu={CPU}");
+    let cpu = format!("target-cpu={}", build.cpu);
     let flags = [
         "-C",
         &linker,
@@ -81,7 +120,7 @@ pub(crate) fn rustflags(tools: &BpfTools) -> String {
 }
 
 /// Cargo with the target, flags and target folder of the BPF side.
-pub(crate) fn cargo(workspace: &Workspace, tools: &BpfTools, verb: &str) -> Command {
+pub(crate) fn cargo(workspace: &Workspace, tools: &BpfTools, build: Build, verb: &str) -> Command {
     let mut cargo = workspace.cargo();
     cargo
         .args([
@@ -94,15 +133,15 @@ pub(crate) fn cargo(workspace: &Workspace, tools: &BpfTools, verb: &str) -> Comm
             TARGET,
         ])
         .args(["-Z", "build-std=core", "--profile", "bpf", "--target-dir"])
-        .arg(workspace.root().join("target/bpf-build"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools))
+        .arg(build.folder(workspace))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools, build))
         // `build-std` is not stable; the pinned toolchain makes it repeatable.
         .env("RUSTC_BOOTSTRAP", "1");
     cargo
 }
 
-fn compile(workspace: &Workspace, tools: &BpfTools) -> Result<()> {
-    run::loud(cargo(workspace, tools, "build").arg("--quiet"))
+fn compile(workspace: &Workspace, tools: &BpfTools, build: Build) -> Result<()> {
+    run::loud(cargo(workspace, tools, build, "build").arg("--quiet"))
 }
 
 fn check(bytes: &[u8]) -> Result<()> {

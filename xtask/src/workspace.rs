@@ -49,12 +49,6 @@ impl Workspace {
         &self.tools
     }
 
-    /// The object that `agent/build.rs` embeds. Always below the repository,
-    /// whatever CARGO_TARGET_DIR says, because a build script is not told that.
-    pub(crate) fn bpf_object(&self) -> PathBuf {
-        self.root.join("target/bpf/ghostd.bpf.o")
-    }
-
     /// The cargo that started us, in the root of the repository.
     pub(crate) fn cargo(&self) -> Command {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));

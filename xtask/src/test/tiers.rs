@@ -15,7 +15,7 @@ use super::{
     skips::{self, SkipFile},
 };
 use crate::{
-    binaries::{Binaries, Profile, SELECTION},
+    binaries::{self, Binaries, Profile, SELECTION},
     ebpf, run,
     setup::BpfTools,
     tidy,
@@ -117,7 +117,15 @@ impl Runner<'_> {
         let mut cargo = self.workspace.cargo();
         cargo.arg("test").args(SELECTION).args(["--test", "*"]);
         Binaries::built(self.workspace, Profile::Dev).announce(&mut cargo);
+        cargo.env("GHOSTD_NEXT_BIN", self.next()?);
         self.libtest(&mut cargo, &["--test-threads=1"])
+    }
+
+    /// A daemon with other BPF programs, to upgrade to.
+    fn next(&self) -> Result<PathBuf> {
+        let tools = self.bpf.as_ref().context("the BPF object was not built")?;
+        ebpf::assemble(self.workspace, tools, ebpf::NEXT)?;
+        binaries::next(self.workspace, &ebpf::NEXT.object(self.workspace))
     }
 
     fn clippy(&self) -> Result<Outcome> {
@@ -134,7 +142,7 @@ impl Runner<'_> {
             host.args(["--all-targets", "--", "-Dwarnings"]),
         )?;
         let tools = self.bpf.as_ref().context("the BPF object was not built")?;
-        let mut bpf = ebpf::cargo(self.workspace, tools, "clippy");
+        let mut bpf = ebpf::cargo(self.workspace, tools, ebpf::SHIPPED, "clippy");
         outcome.add(check(
             "cargo clippy (BPF)",
             bpf.args(["--quiet", "--", "-Dwarnings"]),
