@@ -1,0 +1,10 @@
+//! The built BPF object under `BPF_PROG_TEST_RUN`: every verdict and every
+//! give-up, byte for byte, and frames cut at every length.
+//!
+//! Expected frames are built from nothing, with checksums computed in full.
+
+mod lab;
+mod packet;
+mod place;
+mod rows;
+mod ways;
