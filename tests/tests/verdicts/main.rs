@@ -4,6 +4,8 @@
 //! Expected frames are built from nothing, with checksums computed in full.
 
 mod lab;
+mod malformed;
+mod options;
 mod packet;
 mod place;
 mod rows;
