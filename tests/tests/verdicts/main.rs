@@ -9,4 +9,6 @@ mod options;
 mod packet;
 mod place;
 mod rows;
+mod switches;
+mod toobig;
 mod ways;

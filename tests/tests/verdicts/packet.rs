@@ -5,8 +5,6 @@ use std::net::IpAddr;
 
 use ghostd_tests::oracle::build::{self, Ends, FRAGMENT, ICMP, ICMP_V6, TCP, Tcp, UDP};
 
-pub(crate) const IDENTIFICATION: u16 = 0x1234;
-
 /// VLAN tags: their type, and what they say.
 pub(crate) const ONE_TAG: &[[u16; 2]] = &[[0x8100, 0x2065]];
 pub(crate) const TWO_TAGS: &[[u16; 2]] = &[[0x88a8, 0x0007], [0x8100, 0x2065]];
@@ -45,8 +43,12 @@ pub(crate) struct Packet {
     pub(crate) ttl: u8,
     /// Type of service, or traffic class.
     pub(crate) tos: u8,
+    /// Of a datagram, for IPv4; of a fragmented one, for IPv6.
+    pub(crate) identification: u16,
     /// IPv4 only.
-    pub(crate) may_be_fragmented: bool,
+    pub(crate) dont_fragment: bool,
+    /// IPv6 only.
+    pub(crate) flow_label: u32,
     /// IPv4 options.
     pub(crate) options: Vec<u8>,
     /// IPv6 extension headers.
@@ -67,7 +69,9 @@ impl Packet {
             ends,
             ttl: 64,
             tos: 0,
-            may_be_fragmented: false,
+            identification: 0x1234,
+            dont_fragment: true,
+            flow_label: 0x5_4321,
             options: Vec::new(),
             extensions: Vec::new(),
             part: None,
@@ -118,8 +122,8 @@ impl Packet {
             (IpAddr::V4(source), IpAddr::V4(target)) => {
                 let header = build::V4 {
                     tos: self.tos,
-                    id: IDENTIFICATION,
-                    dont_fragment: self.part.is_none() && !self.may_be_fragmented,
+                    id: self.identification,
+                    dont_fragment: self.dont_fragment,
                     more_fragments: part.more,
                     offset: part.offset as u16,
                     ttl: self.ttl,
@@ -133,12 +137,12 @@ impl Packet {
                     let offset = part.offset as u16 | u16::from(part.more);
                     let mut body = vec![0];
                     body.extend(offset.to_be_bytes());
-                    body.extend(u32::from(IDENTIFICATION).to_be_bytes());
+                    body.extend(u32::from(self.identification).to_be_bytes());
                     extensions.push((FRAGMENT, body));
                 }
                 let header = build::V6 {
                     traffic_class: self.tos,
-                    flow_label: 0x5_4321,
+                    flow_label: self.flow_label,
                     hop_limit: self.ttl,
                     extensions,
                 };
