@@ -23,6 +23,10 @@ use crate::{
 /// Slots of switches in a lab; each family has a counter for each.
 pub(crate) const SLOTS: u32 = 8;
 
+/// By how much, at most, the coarse clock that the programs read is behind, in
+/// ns: a tick, and what a busy virtual machine adds to it.
+pub(crate) const TICK: u64 = 1_000_000_000;
+
 /// The programs: of both the same is expected where no fence stands.
 pub(crate) const BOTH_PROGRAMS: [&str; 2] = [names::STEER, names::PORT];
 

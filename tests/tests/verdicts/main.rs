@@ -3,6 +3,9 @@
 //!
 //! Expected frames are built from nothing, with checksums computed in full.
 
+mod errors;
+mod flows;
+mod fragments;
 mod lab;
 mod malformed;
 mod options;

@@ -192,3 +192,11 @@ impl Packet {
 pub(crate) fn payload(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i * 7 + i / 256) as u8).collect()
 }
+
+/// As flows and fragments are keyed: IPv4 addresses are IPv4-mapped.
+pub(crate) fn mapped(addr: IpAddr) -> [u8; 16] {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
+        IpAddr::V6(addr) => addr.octets(),
+    }
+}

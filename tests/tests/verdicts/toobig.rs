@@ -4,11 +4,7 @@ use std::net::IpAddr;
 
 use agent_common::abi::{IcmpBudget, Reason, names};
 use anyhow::Result;
-use ghostd_tests::{
-    bpf::XDP_TX,
-    oracle::build::Ends,
-    topology::Family,
-};
+use ghostd_tests::{bpf::XDP_TX, oracle::build::Ends, topology::Family};
 
 use crate::{
     lab::{Got, Lab, Tally::*, arriving, counter, departing, ghost, lab, request},
