@@ -4,6 +4,7 @@
 //! Expected frames are built from nothing, with checksums computed in full.
 
 mod errors;
+mod fence;
 mod flows;
 mod fragments;
 mod lab;
