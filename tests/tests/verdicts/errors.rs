@@ -18,8 +18,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct About {
     what: &'static str,
-    ingress: Port,
-    egress: Port,
+    pub(crate) ingress: Port,
+    pub(crate) egress: Port,
     /// Of the error itself.
     outer: [Ends; 2],
     /// Of the packet it quotes.

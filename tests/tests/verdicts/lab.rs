@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agent_common::abi::{EGRESS_SLOTS, Position, Reason, RouteCounters, Side, Switch, names};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ghostd_tests::{
     bpf::{Object, Outcome, Room, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
     oracle::build::Ends,
@@ -110,11 +110,20 @@ impl Lab {
 
     /// Runs one program once, and says what became of the frame and the counters.
     pub(crate) fn run(&self, program: &str, ingress: Port, frame: &[u8]) -> Result<Got> {
+        self.run_linear(program, ingress, frame, frame.len())
+    }
+
+    /// As [`Self::run`]; only the first `linear` bytes are where programs see them.
+    pub(crate) fn run_linear(
+        &self,
+        program: &str,
+        ingress: Port,
+        frame: &[u8],
+        linear: usize,
+    ) -> Result<Got> {
         let before = self.counters()?;
-        let Outcome { action, frame } = self
-            .object
-            .run(program, frame, self.place.index(ingress))
-            .context("test run")?;
+        let index = self.place.index(ingress);
+        let Outcome { action, frame } = self.object.run_linear(program, frame, linear, index)?;
         let after = self.counters()?;
         let counted = (0..)
             .zip(after.into_iter().zip(before))

@@ -3,6 +3,7 @@
 //!
 //! Expected frames are built from nothing, with checksums computed in full.
 
+mod cut;
 mod errors;
 mod fence;
 mod flows;
@@ -13,6 +14,7 @@ mod options;
 mod packet;
 mod place;
 mod rows;
+mod samples;
 mod switches;
 mod toobig;
 mod ways;

@@ -95,6 +95,18 @@ impl Packet {
         14 + 4 * self.tags.len()
     }
 
+    /// Where the headers end: as much as has to be there to tell what it is.
+    pub(crate) fn headers(&self) -> usize {
+        let part = self.part.map_or(self.segment().len(), |part| part.bytes);
+        let least = match self.body {
+            _ if self.part.is_some_and(|part| part.offset > 0) => 0,
+            Body::Tcp(..) => 20,
+            Body::Other(..) => 0,
+            _ => 8,
+        };
+        self.l3() + self.ip().len() - part + least
+    }
+
     /// The whole frame.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut frame = build::ethernet(self.to, self.from, &self.ip());
