@@ -4,10 +4,10 @@
 use std::{env, fs, path::PathBuf};
 
 use agent_common::abi::names;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
@@ -160,6 +160,29 @@ impl Object {
     pub fn rows<K: Pod, V: Pod>(&self, map: &str) -> Result<Vec<(K, V)>> {
         let map: HashMap<&MapData, K, V> = self.map(map)?.try_into()?;
         Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Names in the object, sorted; of maps without those that hold globals
+    /// (`.data`, `.rodata`), which the compiler names.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        let maps = self.ebpf.maps().map(|(name, _)| name);
+        let mut maps: Vec<_> = maps.filter(|name| !name.starts_with('.')).collect();
+        let mut programs: Vec<_> = self.ebpf.programs().map(|(name, _)| name).collect();
+        maps.sort_unstable();
+        programs.sort_unstable();
+        (maps, programs)
+    }
+
+    /// What the kernel knows of a map.
+    pub fn info(&self, map: &str) -> Result<MapInfo> {
+        match self.map(map)? {
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data) => Ok(data.info()?),
+            _ => bail!("{map} is of a type that ghostd does not use"),
+        }
     }
 
     fn map(&self, name: &str) -> Result<&Map> {

@@ -32,34 +32,45 @@ pub(crate) const BOTH_PROGRAMS: [&str; 2] = [names::STEER, names::PORT];
 
 pub(crate) struct Lab {
     pub(crate) object: Object,
+    room: Room,
     pub(crate) place: &'static Place,
 }
 
 /// Runs a test with empty tables, inside the router's namespace, on one CPU:
 /// some tables are per CPU.
 pub(crate) fn lab(test: impl FnOnce(&mut Lab) -> Result<()> + Send) -> Result<()> {
+    let room = Room {
+        routes: SLOTS,
+        instances: SLOTS,
+    };
+    lab_with(room, test)
+}
+
+/// As [`lab`], with tables of other sizes.
+pub(crate) fn lab_with(room: Room, test: impl FnOnce(&mut Lab) -> Result<()> + Send) -> Result<()> {
     let place = Place::get();
     place.router.run(|| -> Result<()> {
         let mut cpus = CpuSet::new();
         cpus.set(sched_getcpu()?)?;
         sched_setaffinity(Pid::from_raw(0), &cpus)?;
-        test(&mut Lab::new(place)?)
+        test(&mut Lab::new(place, room)?)
     })?
 }
 
 impl Lab {
-    fn new(place: &'static Place) -> Result<Self> {
-        let mut object = Object::load(Room {
-            routes: SLOTS,
-            instances: SLOTS,
-        })?;
+    fn new(place: &'static Place, room: Room) -> Result<Self> {
+        let mut object = Object::load(room)?;
         for port in Port::ALL {
             if port != Port::Unlisted {
                 let index = place.index(port);
                 object.set(names::EGRESS, index % EGRESS_SLOTS, index)?;
             }
         }
-        Ok(Self { object, place })
+        Ok(Self {
+            object,
+            room,
+            place,
+        })
     }
 
     /// A service whose ghost, at `ghost`, has its traffic; the primary has the
@@ -100,7 +111,7 @@ impl Lab {
 
     /// All counters, over all CPUs.
     fn counters(&self) -> Result<Vec<RouteCounters>> {
-        (0..2 * SLOTS)
+        (0..2 * self.room.routes)
             .map(|index| {
                 let cpus = self.object.per_cpu(names::COUNTERS, index)?;
                 Ok(cpus.into_iter().fold(RouteCounters::default(), add))
