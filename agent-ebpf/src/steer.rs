@@ -258,8 +258,9 @@ fn fenced(ctx: *mut xdp_md) -> bool {
         lease_ns: port.lease_ns,
         term: port.term,
     };
+    // The port's lease, or the switch's: a lapsed switch moves the fence too.
     // SAFETY: helper without arguments. Not the coarse clock: a lease is a promise.
-    let now_ns = if rule.lease_ns != 0 {
+    let now_ns = if rule.lease_ns != 0 || state.lease_ns != 0 {
         unsafe { bpf_ktime_get_ns() }
     } else {
         0

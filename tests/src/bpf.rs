@@ -4,11 +4,12 @@
 use std::{env, fs, path::PathBuf};
 
 use agent_common::abi::names;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunOptions, Xdp},
+    util::nr_cpus,
 };
 
 /// Actions of XDP (include/uapi/linux/bpf.h).
@@ -89,8 +90,21 @@ impl Object {
     /// Runs `program` once over `frame`, as if it came in by interface
     /// `ingress` of the caller's network namespace.
     pub fn run(&self, program: &str, frame: &[u8], ingress: u32) -> Result<Outcome> {
+        self.run_linear(program, frame, frame.len(), ingress)
+    }
+
+    /// As [`Self::run`], with only the first `linear` bytes of the frame where
+    /// the program can see them, as some drivers lay frames out. Kernels before
+    /// 6.18 refuse a `linear` that is not the whole frame (`EINVAL`).
+    pub fn run_linear(
+        &self,
+        program: &str,
+        frame: &[u8],
+        linear: usize,
+        ingress: u32,
+    ) -> Result<Outcome> {
         let mut out = vec![0; frame.len() + GROWTH_MAX];
-        let context = xdp_md(frame.len(), ingress);
+        let context = xdp_md(linear, ingress);
         let result = self.program(program)?.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -123,6 +137,14 @@ impl Object {
         Ok(map.get(&index, 0)?.to_vec())
     }
 
+    /// Sets an element of a per-CPU array alike on all CPUs.
+    pub fn set_per_cpu<V: Pod>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
+        let cpus = nr_cpus().map_err(|(path, error)| anyhow::Error::new(error).context(path))?;
+        let mut map: PerCpuArray<&mut MapData, V> = self.map_mut(map)?.try_into()?;
+        let values = PerCpuValues::try_from(vec![value; cpus])?;
+        Ok(map.set(index, values, 0)?)
+    }
+
     /// Inserts or replaces a row of a hash table.
     pub fn insert<K: Pod, V: Pod>(&mut self, map: &str, key: K, value: V) -> Result<()> {
         let mut map: HashMap<&mut MapData, K, V> = self.map_mut(map)?.try_into()?;
@@ -132,6 +154,35 @@ impl Object {
     pub fn lookup<K: Pod, V: Pod>(&self, map: &str, key: &K) -> Result<V> {
         let map: HashMap<&MapData, K, V> = self.map(map)?.try_into()?;
         Ok(map.get(key, 0)?)
+    }
+
+    /// All rows of a hash table.
+    pub fn rows<K: Pod, V: Pod>(&self, map: &str) -> Result<Vec<(K, V)>> {
+        let map: HashMap<&MapData, K, V> = self.map(map)?.try_into()?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Names in the object, sorted; of maps without those that hold globals
+    /// (`.data`, `.rodata`), which the compiler names.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        let maps = self.ebpf.maps().map(|(name, _)| name);
+        let mut maps: Vec<_> = maps.filter(|name| !name.starts_with('.')).collect();
+        let mut programs: Vec<_> = self.ebpf.programs().map(|(name, _)| name).collect();
+        maps.sort_unstable();
+        programs.sort_unstable();
+        (maps, programs)
+    }
+
+    /// What the kernel knows of a map.
+    pub fn info(&self, map: &str) -> Result<MapInfo> {
+        match self.map(map)? {
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data) => Ok(data.info()?),
+            _ => bail!("{map} is of a type that ghostd does not use"),
+        }
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
