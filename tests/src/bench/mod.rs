@@ -6,6 +6,7 @@
 //! measured, and says what.
 
 mod frames;
+mod live;
 mod packets;
 mod report;
 mod rig;
@@ -21,7 +22,7 @@ use report::{Report, Section};
 type Measure = fn() -> Result<Section>;
 
 /// Sections by name, in order.
-const SECTIONS: [(&str, &[Measure]); 1] = [("packets", &[packets::measure])];
+const SECTIONS: [(&str, Measure); 2] = [("packets", packets::measure), ("live", live::measure)];
 
 const USAGE: &str =
     "usage: cargo xtask bench steer [packets] [live] [routes] [throws] [daemon] [--json [FILE]]";
@@ -78,11 +79,8 @@ pub fn run(words: impl Iterator<Item = String>) -> Result<()> {
         machine: machine()?,
         sections: Vec::new(),
     };
-    for (name, measures) in SECTIONS {
-        if !arguments.wants(name) {
-            continue;
-        }
-        for measure in measures {
+    for (name, measure) in SECTIONS {
+        if arguments.wants(name) {
             eprintln!("  ...   measuring {name}");
             let section = measure().with_context(|| format!("measuring {name}"))?;
             report.sections.push(section);

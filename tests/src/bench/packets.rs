@@ -250,7 +250,11 @@ fn cases() -> Result<Vec<Case>> {
             target: Target::AtMost(25.0),
             ..foreign(family, FOREIGN, "not ours")
         });
-        cases.push(foreign(family, FOREIGN_MARKED, "not ours, but in the filter"));
+        cases.push(foreign(
+            family,
+            FOREIGN_MARKED,
+            "not ours, but in the filter",
+        ));
         cases.push(foreign(family, PRIMARY, "ours, for a native primary"));
     }
     for family in Family::BOTH {

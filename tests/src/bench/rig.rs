@@ -155,7 +155,9 @@ fn address(host: &NetNs) -> Result<()> {
         ),
         (
             GHOST_PORT,
-            GHOST_MAC,
+            // Not the far end's own, which takes whatever comes: a page that is
+            // injected again has to be addressed to the host as it is.
+            UPLINK_MAC,
             "10.77.2.2".to_owned(),
             "2001:db8:77:2::2".to_owned(),
             "172.16.0.0/12",

@@ -33,9 +33,7 @@ impl Point {
 
 /// Points a switch somewhere.
 pub(super) fn switch(object: &mut Object, slot: u32, position: Position, flags: u8) -> Result<()> {
-    let generation = object
-        .get::<HostSwitch>(names::HOST_SWITCH, 0)?
-        .generation;
+    let generation = object.get::<HostSwitch>(names::HOST_SWITCH, 0)?.generation;
     let switch = Switch {
         control: Control {
             position: position as u8,
