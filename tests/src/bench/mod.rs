@@ -10,6 +10,7 @@ mod live;
 mod packets;
 mod report;
 mod rig;
+mod routes;
 mod sample;
 mod tables;
 
@@ -22,7 +23,11 @@ use report::{Report, Section};
 type Measure = fn() -> Result<Section>;
 
 /// Sections by name, in order.
-const SECTIONS: [(&str, Measure); 2] = [("packets", packets::measure), ("live", live::measure)];
+const SECTIONS: [(&str, Measure); 3] = [
+    ("packets", packets::measure),
+    ("live", live::measure),
+    ("routes", routes::measure),
+];
 
 const USAGE: &str =
     "usage: cargo xtask bench steer [packets] [live] [routes] [throws] [daemon] [--json [FILE]]";
