@@ -5,9 +5,11 @@
 //! of values from one run, taken in turns. Fails when something could not be
 //! measured, and says what.
 
+mod fleet;
 mod frames;
 mod live;
 mod packets;
+mod pins;
 mod report;
 mod rig;
 mod routes;
@@ -23,14 +25,14 @@ use report::{Report, Section};
 type Measure = fn() -> Result<Section>;
 
 /// Sections by name, in order.
-const SECTIONS: [(&str, Measure); 3] = [
+const SECTIONS: [(&str, Measure); 4] = [
     ("packets", packets::measure),
     ("live", live::measure),
     ("routes", routes::measure),
+    ("fleet", fleet::measure),
 ];
 
-const USAGE: &str =
-    "usage: cargo xtask bench steer [packets] [live] [routes] [throws] [daemon] [--json [FILE]]";
+const USAGE: &str = "usage: cargo xtask bench steer [packets] [live] [routes] [fleet] [throws] [daemon] [--json [FILE]]";
 
 /// What was asked for.
 #[derive(Debug, Default)]
