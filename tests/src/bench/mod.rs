@@ -5,6 +5,7 @@
 //! of values from one run, taken in turns. Fails when something could not be
 //! measured, and says what.
 
+mod daemon;
 mod fleet;
 mod frames;
 mod live;
@@ -14,7 +15,9 @@ mod report;
 mod rig;
 mod routes;
 mod sample;
+mod store;
 mod tables;
+mod throws;
 
 use std::{fs, path::PathBuf};
 
@@ -25,11 +28,13 @@ use report::{Report, Section};
 type Measure = fn() -> Result<Section>;
 
 /// Sections by name, in order.
-const SECTIONS: [(&str, Measure); 4] = [
+const SECTIONS: [(&str, Measure); 6] = [
     ("packets", packets::measure),
     ("live", live::measure),
     ("routes", routes::measure),
     ("fleet", fleet::measure),
+    ("throws", throws::measure),
+    ("daemon", daemon::measure),
 ];
 
 const USAGE: &str = "usage: cargo xtask bench steer [packets] [live] [routes] [fleet] [throws] [daemon] [--json [FILE]]";

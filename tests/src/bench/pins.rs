@@ -1,6 +1,10 @@
 //! ghostd's pinned maps, opened from outside.
 
-use std::{fs, mem::offset_of, os::fd::{AsFd as _, AsRawFd as _}};
+use std::{
+    fs,
+    mem::offset_of,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use agent_common::abi::{Event, names};
 use anyhow::{Context, Result};
