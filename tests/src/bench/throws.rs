@@ -2,26 +2,32 @@
 //! by command.
 
 use std::{
+    io::BufReader,
     os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use agent_common::abi::{Switch, names};
 use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, MapData};
+use aya::{
+    maps::{Array, MapData},
+    programs::XdpMode,
+};
 
 use super::{
     frames::{L4, frame},
     pins,
     report::{Section, Target},
+    rig::DROP,
     store,
 };
 use crate::{
+    bpf::Object,
     clock::{now_ns, wait_for},
     host::{INSTANCE, LIMIT, SOCKET_PATH, Stage, http::Request},
     machine::{How, Who},
@@ -50,6 +56,9 @@ pub(super) fn measure() -> Result<Section> {
 }
 
 fn reboots(stage: &mut Stage, section: &mut Section) -> Result<()> {
+    // What comes to the primary is only in the way of the next packet.
+    let mut floor = Object::load_floor(&[DROP])?;
+    floor.attach(DROP, &stage.world.net.primary, LEAF, XdpMode::Driver)?;
     let mut throws_us = Vec::new();
     let mut firsts_us = Vec::new();
     let mut gaps_us = Vec::new();
@@ -193,41 +202,60 @@ fn slot(stage: &Stage) -> Result<u32> {
     Ok(u32::try_from(slot.context("no slot is shown")?)?)
 }
 
+/// One call each, or many over one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    New,
+    Kept,
+}
+
 fn commands(stage: &Stage, section: &mut Section) -> Result<()> {
     let switches: Array<MapData, Switch> = pins::array(stage.world.host(), names::SWITCHES)?;
     let slot = slot(stage)?;
-    let (mut stored_us, mut answered_us) = (Vec::new(), Vec::new());
-    stage.world.host().run(|| -> Result<()> {
-        for _ in 0..THROWS {
-            let (called_ns, answered_ns) = command("throw")?;
-            let moved_ns = switches.get(&slot, 0)?.moved_ns;
-            ensure!(
-                (called_ns..answered_ns).contains(&moved_ns),
-                "the switch was not moved by the call: {called_ns}, {moved_ns}, {answered_ns}"
-            );
-            stored_us.push((moved_ns - called_ns) as f64 / 1e3);
-            answered_us.push((answered_ns - called_ns) as f64 / 1e3);
-            command("restore")?;
-        }
-        Ok(())
-    })??;
-    let name = "commanded: API call to store";
-    section.row(name, stored_us, "us", Target::AtMost(100.0));
-    section.row("  to the answer", answered_us, "us", Target::None);
+    for (connection, what) in [
+        (Connection::New, "new connection"),
+        (Connection::Kept, "kept connection"),
+    ] {
+        let (mut stored_us, mut answered_us) = (Vec::new(), Vec::new());
+        stage.world.host().run(|| -> Result<()> {
+            let mut kept = BufReader::new(UnixStream::connect(SOCKET_PATH)?);
+            for _ in 0..THROWS {
+                let (called_ns, answered_ns) = command("throw", connection, &mut kept)?;
+                let moved_ns = switches.get(&slot, 0)?.moved_ns;
+                ensure!(
+                    (called_ns..answered_ns).contains(&moved_ns),
+                    "the call did not move it: {called_ns}, {moved_ns}, {answered_ns}"
+                );
+                stored_us.push((moved_ns - called_ns) as f64 / 1e3);
+                answered_us.push((answered_ns - called_ns) as f64 / 1e3);
+                command("restore", connection, &mut kept)?;
+            }
+            Ok(())
+        })??;
+        let name = format!("commanded: API call to store, {what}");
+        section.row(name, stored_us, "us", Target::AtMost(100.0));
+        section.row("  to the answer", answered_us, "us", Target::None);
+    }
     section.note(format!(
-        "{THROWS} throws by HTTP over the unix socket, a new connection each, as curl does: from \
-         before connect(2) to the time that ghostd writes beside the switch right before the store"
+        "{THROWS} throws of each kind by HTTP over the unix socket: from before connect(2), or \
+         before the request is written, to the time that ghostd writes beside the switch right \
+         before the store"
     ));
     Ok(())
 }
 
 /// When the call began, and when its answer was read.
-fn command(action: &str) -> Result<(u64, u64)> {
+fn command(
+    action: &str,
+    connection: Connection,
+    kept: &mut BufReader<UnixStream>,
+) -> Result<(u64, u64)> {
     let request = Request::post(&format!("/v1/switches/{INSTANCE}/{action}"), None);
     let called_ns = now_ns();
-    let stream = UnixStream::connect(SOCKET_PATH)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let response = request.send(stream)?;
+    let response = match connection {
+        Connection::New => request.send(UnixStream::connect(SOCKET_PATH)?)?,
+        Connection::Kept => request.exchange(kept)?,
+    };
     let answered_ns = now_ns();
     ensure!(
         response.status == 200,
