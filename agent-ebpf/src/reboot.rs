@@ -41,6 +41,7 @@ const SWAP_ATTEMPTS: usize = 4;
 
 #[tracepoint]
 pub(crate) fn gd_reboot(ctx: TracePointContext) -> u32 {
+    let entered_ns = now_ns();
     // SAFETY: fixed offsets within this tracepoint's record.
     let (Ok(magic1), Ok(magic2), Ok(command)) = (unsafe {
         (
@@ -60,8 +61,6 @@ pub(crate) fn gd_reboot(ctx: TracePointContext) -> u32 {
     if !restarts && command != KEXEC || !may_reboot() {
         return 0;
     }
-    // SAFETY: helper without arguments.
-    let entered_ns = unsafe { bpf_ktime_get_ns() };
     match scope() {
         Scope::Host => host_reboots(command, entered_ns),
         // In a PID namespace of its own there is no kexec (kernel/pid_namespace.c).

@@ -1,16 +1,22 @@
 //! The built BPF object, loaded for `BPF_PROG_TEST_RUN`: single frames through
 //! the programs, without a daemon.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use agent_common::abi::names;
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues},
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
     util::nr_cpus,
 };
+
+use crate::netns::NetNs;
 
 /// Actions of XDP (include/uapi/linux/bpf.h).
 pub const XDP_DROP: u32 = 1;
@@ -42,6 +48,16 @@ pub struct Outcome {
     pub frame: Vec<u8>,
 }
 
+/// What a program made of a frame by many runs, each over what the run before
+/// it had left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeated {
+    /// Of the last run.
+    pub last: Outcome,
+    /// The kernel's clock, divided by the runs.
+    pub each: Duration,
+}
+
 /// A loaded object with tables of its own, unpinned: gone when dropped.
 pub struct Object {
     ebpf: Ebpf,
@@ -50,13 +66,7 @@ pub struct Object {
 impl Object {
     /// Loads both XDP programs; the tables are empty.
     pub fn load(room: Room) -> Result<Self> {
-        let path = object_path();
-        let bytes = fs::read(&path).with_context(|| {
-            format!(
-                "read {}: build it with `cargo xtask build-ebpf`",
-                path.display()
-            )
-        })?;
+        let bytes = read(&object_path(), "cargo xtask build-ebpf")?;
         let mut loader = EbpfLoader::new();
         for name in [names::ROUTES_V4, names::ROUTES_V6] {
             loader.map_max_entries(name, room.routes);
@@ -67,9 +77,22 @@ impl Object {
         for name in [names::SWITCHES, names::INSTANCES] {
             loader.map_max_entries(name, room.instances);
         }
-        let mut ebpf = loader.load(&bytes).context("load the BPF object")?;
-        for name in [names::STEER, names::PORT] {
-            let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
+        let ebpf = loader.load(&bytes).context("load the BPF object")?;
+        Self::with_programs(ebpf, &[names::STEER, names::PORT])
+    }
+
+    /// Loads the programs that the daemon's are measured against.
+    pub fn load_floor(names: &[&str]) -> Result<Self> {
+        let path = object_path().with_file_name("floor.bpf.o");
+        let bytes = read(&path, "cargo xtask bench steer")?;
+        let ebpf = EbpfLoader::new().load(&bytes).context("load the floor")?;
+        Self::with_programs(ebpf, names)
+    }
+
+    fn with_programs(mut ebpf: Ebpf, names: &[&str]) -> Result<Self> {
+        for &name in names {
+            let program = ebpf.program_mut(name).context(name.to_owned())?;
+            let program: &mut Xdp = program.try_into()?;
             program
                 .load()
                 .with_context(|| format!("load program {name}"))?;
@@ -118,6 +141,75 @@ impl Object {
             action: result.return_value,
             frame: out,
         })
+    }
+
+    /// Runs `program` `times` over one frame, which comes back to it as the run
+    /// before has left it. Otherwise as [`Self::run`].
+    pub fn repeat(
+        &self,
+        program: &str,
+        frame: &[u8],
+        ingress: u32,
+        times: u32,
+    ) -> Result<Repeated> {
+        let mut out = vec![0; frame.len() + GROWTH_MAX];
+        let context = xdp_md(frame.len(), ingress);
+        let result = self.program(program)?.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            repeat: times,
+            ..TestRunOptions::new()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Repeated {
+            last: Outcome {
+                action: result.return_value,
+                frame: out,
+            },
+            each: result.duration,
+        })
+    }
+
+    /// Has `frames` copies of a frame come in by interface `ingress`, and the
+    /// kernel carry out what `program` says of each. Gives the time it took.
+    ///
+    /// The kernel makes `batch` pages or a few more, and uses them again and
+    /// again without writing the frame anew: a page that comes back holds what
+    /// the program, or the stack, has made of it.
+    pub fn live(
+        &self,
+        program: &str,
+        frame: &[u8],
+        ingress: u32,
+        frames: u32,
+        batch: u32,
+    ) -> Result<Duration> {
+        let context = xdp_md(frame.len(), ingress);
+        let program = self.program(program)?;
+        let started = Instant::now();
+        program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(batch),
+            ..TestRunOptions::new()
+        })?;
+        Ok(started.elapsed())
+    }
+
+    /// Attaches a program until the object is dropped.
+    pub fn attach(
+        &mut self,
+        program: &str,
+        ns: &NetNs,
+        interface: &str,
+        mode: XdpMode,
+    ) -> Result<()> {
+        let what = format!("attach {program} to {interface} in {}", ns.name());
+        let program = self.program_mut(program)?;
+        ns.run(|| program.attach(interface, mode))?.context(what)?;
+        Ok(())
     }
 
     /// Sets an element of an array.
@@ -192,6 +284,10 @@ impl Object {
     fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf.map_mut(name).context(name.to_owned())
     }
+}
+
+fn read(path: &Path, build: &str) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("read {}: build it with `{build}`", path.display()))
 }
 
 /// `struct xdp_md` (include/uapi/linux/bpf.h) as input of a test run.

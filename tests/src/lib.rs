@@ -6,6 +6,7 @@
 //! how ghostd works inside; it is run as a binary and watched from outside.
 //! Everything made here is gone when its value is dropped, also on a panic.
 
+pub mod bench;
 pub mod bpf;
 pub mod clock;
 pub mod demo;

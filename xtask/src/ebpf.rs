@@ -22,9 +22,11 @@ use crate::{
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// A build of the programs. The instruction set makes the difference.
+/// A build of programs: which, for which instruction set, and to where.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Build {
+    /// A `[[bin]]` of `agent-ebpf`.
+    program: &'static str,
     /// v3 has atomics and 32-bit jumps; kernels since 5.12 run it. v4 wants 6.6.
     cpu: &'static str,
     /// Cargo's target folder below the repository's.
@@ -34,6 +36,7 @@ pub(crate) struct Build {
 
 /// What is shipped.
 pub(crate) const SHIPPED: Build = Build {
+    program: "ghostd-bpf",
     cpu: "v3",
     folder: "bpf-build",
     object: "ghostd.bpf.o",
@@ -41,9 +44,18 @@ pub(crate) const SHIPPED: Build = Build {
 
 /// Other programs of the same sources, for the test of an upgrade.
 pub(crate) const NEXT: Build = Build {
+    program: "ghostd-bpf",
     cpu: "v4",
     folder: "bpf-build-next",
     object: "ghostd-next.bpf.o",
+};
+
+/// What benchmarks measure the shipped programs against.
+pub(crate) const FLOOR: Build = Build {
+    program: "floor-bpf",
+    cpu: "v3",
+    folder: "bpf-build",
+    object: "floor.bpf.o",
 };
 
 impl Build {
@@ -85,7 +97,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<BpfTools> {
 pub(crate) fn assemble(workspace: &Workspace, tools: &BpfTools, build: Build) -> Result<()> {
     let what = format!("building the BPF object {}", build.object);
     run::step(&what, || compile(workspace, tools, build))?;
-    let built = build.folder(workspace).join(TARGET).join("bpf/ghostd-bpf");
+    let profile = build.folder(workspace).join(TARGET).join("bpf");
+    let built = profile.join(build.program);
     let stripped = built.with_extension("stripped");
     run::quiet(
         Command::new(&tools.strip)
@@ -128,7 +141,7 @@ pub(crate) fn cargo(workspace: &Workspace, tools: &BpfTools, build: Build, verb:
             "--package",
             "agent-ebpf",
             "--bin",
-            "ghostd-bpf",
+            build.program,
             "--target",
             TARGET,
         ])

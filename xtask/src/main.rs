@@ -76,12 +76,12 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::BuildEbpf => {
             ebpf::build(&workspace)?;
         }
-        Task::Demo { arguments } => start(&workspace, Profile::Dev, "demo", arguments)?,
+        Task::Demo { arguments } => start(&workspace, Start::Demo, "demo", arguments)?,
         Task::Test(arguments) => return test::run(&workspace, arguments),
         Task::Bench { name, arguments } => {
             start(
                 &workspace,
-                Profile::Release,
+                Start::Bench,
                 &format!("bench-{name}"),
                 arguments,
             )?;
@@ -92,9 +92,22 @@ fn run(task: &Task) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why a program of `tests/` is started.
+enum Start {
+    Demo,
+    Bench,
+}
+
 /// Does all that is needed before a program of `tests/` can run, then becomes it.
-fn start(workspace: &Workspace, profile: Profile, name: &str, arguments: &[String]) -> Result<()> {
+fn start(workspace: &Workspace, why: Start, name: &str, arguments: &[String]) -> Result<()> {
     setup::for_running()?;
-    ebpf::build(workspace)?;
+    let tools = ebpf::build(workspace)?;
+    let profile = match why {
+        Start::Demo => Profile::Dev,
+        Start::Bench => {
+            ebpf::assemble(workspace, &tools, ebpf::FLOOR)?;
+            Profile::Release
+        }
+    };
     Binaries::build(workspace, profile)?.become_program(name, arguments)
 }

@@ -70,6 +70,12 @@ pub enum SteerError {
     Load(#[source] Box<aya::EbpfError>),
     #[error("the BPF object has no program {0}")]
     NoProgram(&'static str),
+    #[error("cannot start a thread to load BPF program {name}")]
+    Thread {
+        name: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot load BPF program {program}")]
     Program {
         program: &'static str,
@@ -133,6 +139,7 @@ impl SteerError {
             | Self::Read(..)
             | Self::Load(_)
             | Self::NoProgram(_)
+            | Self::Thread { .. }
             | Self::Program { .. } => Class::Fatal,
         }
     }

@@ -9,13 +9,14 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use agent_common::abi::{ABI_VERSION, Meta, names};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, TracePoint, Xdp},
+    programs::{Program, ProgramError, TracePoint, Xdp},
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -68,11 +69,11 @@ pub(super) fn load(root: &Path, limits: &Limits, object: &[u8]) -> Result<Loaded
     let mut ebpf = loader
         .load(object)
         .map_err(|e| SteerError::Load(Box::new(e)))?;
-    let steer = load_xdp(&mut ebpf, root, names::STEER)?;
-    let port = load_xdp(&mut ebpf, root, names::PORT)?;
+    verify(&mut ebpf)?;
+    let steer = pin_xdp(&mut ebpf, root, names::STEER)?;
+    let port = pin_xdp(&mut ebpf, root, names::PORT)?;
     for name in [names::REBOOT, names::REBOOT_EXIT] {
         let program = tracepoint(&mut ebpf, name)?;
-        program.load().map_err(|e| program_error(name, e))?;
         let fd = program.fd().map_err(|e| program_error(name, e))?;
         pin_over(fd.as_fd(), &root.join(name))?;
     }
@@ -144,10 +145,43 @@ fn program_error(program: &'static str, source: ProgramError) -> SteerError {
     }
 }
 
-fn load_xdp(ebpf: &mut Ebpf, root: &Path, name: &'static str) -> Result<OwnedFd, SteerError> {
+/// Has the kernel verify all programs at the same time: that is most of what a
+/// start takes, and the two XDP programs take the same.
+fn verify(ebpf: &mut Ebpf) -> Result<(), SteerError> {
+    let programs = ebpf.programs_mut().filter_map(|(found, program)| {
+        let name = names::PROGRAMS.into_iter().find(|name| *name == found)?;
+        Some((name, program))
+    });
+    thread::scope(|scope| {
+        let verifiers: Vec<_> = programs
+            .map(|(name, program)| {
+                thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn_scoped(scope, move || load_program(name, program))
+                    .map_err(|source| SteerError::Thread { name, source })
+            })
+            .collect();
+        for verifier in verifiers {
+            let verified = verifier?.join();
+            verified.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok(())
+    })
+}
+
+fn load_program(name: &'static str, program: &mut Program) -> Result<(), SteerError> {
+    let loaded = match program {
+        Program::Xdp(xdp) => xdp.load(),
+        Program::TracePoint(tracepoint) => tracepoint.load(),
+        _ => return Err(SteerError::NoProgram(name)),
+    };
+    loaded.map_err(|e| program_error(name, e))
+}
+
+/// Pins a loaded program.
+fn pin_xdp(ebpf: &mut Ebpf, root: &Path, name: &'static str) -> Result<OwnedFd, SteerError> {
     let program = ebpf.program_mut(name).ok_or(SteerError::NoProgram(name))?;
     let program: &mut Xdp = program.try_into().map_err(|e| program_error(name, e))?;
-    program.load().map_err(|e| program_error(name, e))?;
     let fd = program.fd().map_err(|e| program_error(name, e))?.as_fd();
     let path = root.join(name);
     pin_over(fd, &path)?;

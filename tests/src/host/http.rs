@@ -44,7 +44,7 @@ impl Request {
 
     /// Sends the request and reads the whole answer; the connection ends.
     pub fn send(&self, mut stream: impl Read + Write) -> Result<Response> {
-        self.write(&mut stream)?;
+        self.write(&mut stream, "close")?;
         let mut reader = BufReader::new(stream);
         let mut response = read_head(&mut reader)?;
         response.body = read_body(&mut reader, &response)?;
@@ -53,15 +53,23 @@ impl Request {
 
     /// Sends the request and reads the head; the body is the caller's to stream.
     pub fn open<S: Read + Write>(&self, mut stream: S) -> Result<(Response, BufReader<S>)> {
-        self.write(&mut stream)?;
+        self.write(&mut stream, "close")?;
         let mut reader = BufReader::new(stream);
         let head = read_head(&mut reader)?;
         Ok((head, reader))
     }
 
-    fn write(&self, stream: &mut impl Write) -> Result<()> {
+    /// Sends the request over a connection that stays open, and reads the answer.
+    pub fn exchange<S: Read + Write>(&self, connection: &mut BufReader<S>) -> Result<Response> {
+        self.write(connection.get_mut(), "keep-alive")?;
+        let mut response = read_head(connection)?;
+        response.body = read_body(connection, &response)?;
+        Ok(response)
+    }
+
+    fn write(&self, stream: &mut impl Write, afterwards: &str) -> Result<()> {
         let mut text = format!("{} {} HTTP/1.1\r\nhost: gdt\r\n", self.method, self.path);
-        text.push_str("connection: close\r\n");
+        write!(text, "connection: {afterwards}\r\n")?;
         let body = self.body.as_deref().unwrap_or_default();
         if self.body.is_some() {
             text.push_str("content-type: application/json\r\n");

@@ -142,11 +142,13 @@ impl Runner<'_> {
             host.args(["--all-targets", "--", "-Dwarnings"]),
         )?;
         let tools = self.bpf.as_ref().context("the BPF object was not built")?;
-        let mut bpf = ebpf::cargo(self.workspace, tools, ebpf::SHIPPED, "clippy");
-        outcome.add(check(
-            "cargo clippy (BPF)",
-            bpf.args(["--quiet", "--", "-Dwarnings"]),
-        )?);
+        for (name, build) in [
+            ("cargo clippy (BPF)", ebpf::SHIPPED),
+            ("cargo clippy (BPF, floor)", ebpf::FLOOR),
+        ] {
+            let mut bpf = ebpf::cargo(self.workspace, tools, build, "clippy");
+            outcome.add(check(name, bpf.args(["--quiet", "--", "-Dwarnings"]))?);
+        }
         Ok(outcome)
     }
 
