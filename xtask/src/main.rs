@@ -93,6 +93,7 @@ fn run(task: &Task) -> Result<ExitCode> {
 }
 
 /// Why a program of `tests/` is started.
+#[derive(Clone, Copy)]
 enum Start {
     Demo,
     Bench,

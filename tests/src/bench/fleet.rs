@@ -137,6 +137,7 @@ impl Fleet {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Side {
     Primary,
     Ghost,

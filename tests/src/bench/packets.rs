@@ -158,17 +158,14 @@ pub(super) fn measure() -> Result<Section> {
             continue;
         }
         section.row(name, own.clone(), "ns", case.target);
-        if let Some(floor) = case.floor.as_deref().and_then(named) {
-            let floor = net(&values[floor], empty);
-            let name = format!("  as a multiple of the {}", cases_floor(case));
+        if let Some(name) = &case.floor {
+            let place = named(name).context("the floor was not measured")?;
+            let floor = net(&values[place], empty);
+            let name = format!("  as a multiple of the {name}");
             section.row(name, ratio(&own, &floor), "x", Target::AtMost(1.5));
         }
     }
     Ok(section)
-}
-
-fn cases_floor(case: &Case) -> &str {
-    case.floor.as_deref().unwrap_or_default()
 }
 
 fn fill(bench: &mut Bench) -> Result<()> {

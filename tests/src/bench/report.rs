@@ -131,7 +131,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.machine)?;
+        writeln!(f, "{}; measured is the median", self.machine)?;
         for section in &self.sections {
             write!(f, "\n{section}")?;
         }
@@ -176,7 +176,7 @@ impl fmt::Display for Section {
     }
 }
 
-/// Three significant digits, and no more than one reads.
+/// About three significant digits.
 fn figure(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
