@@ -457,7 +457,7 @@ fn later_fragments_follow_the_first_of_a_port_route() {
     let bytes = segment(ends, UDP, &[7; 64]);
     let fragment = |offset: u16, more: u16, part: &[u8], ends: Ends<V4>, ttl: u8, macs| {
         let mut whole = packet(ends, UDP, ttl, part);
-        whole[6..8].copy_from_slice(&(offset / 8 | more << 13).to_be_bytes());
+        whole[6..8].copy_from_slice(&((offset / 8) | (more << 13)).to_be_bytes());
         whole[10..12].fill(0);
         let sum = support::build::checksum(&[&whole[..20]]).to_be_bytes();
         whole[10..12].copy_from_slice(&sum);

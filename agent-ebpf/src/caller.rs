@@ -127,17 +127,20 @@ pub(crate) fn scope() -> Scope {
 /// The instance whose cgroup, or a cgroup below it, the current task is in.
 #[inline(always)]
 fn instance() -> Option<u32> {
-    // SAFETY: map values are copied at once; helpers take plain arguments.
+    // SAFETY: helper without arguments.
     let own = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: a slot's number, read at once; a recycled element gives a stale
+    // or another number at worst.
     if let Some(slot) = unsafe { CGROUPS.get(own) } {
         return Some(*slot);
     }
     for level in 1..CGROUP_LEVELS_MAX {
-        // SAFETY: as above.
+        // SAFETY: helper with a plain argument.
         let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
         if id == 0 {
             return None;
         }
+        // SAFETY: as for the first.
         if let Some(slot) = unsafe { CGROUPS.get(id) } {
             return Some(*slot);
         }

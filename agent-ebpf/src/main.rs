@@ -11,6 +11,8 @@
 // The programs are made of raw pointers and helper calls; the verifier proves
 // each of them at load time.
 #![allow(unsafe_code)]
+// aya's macros hand a program its context by value.
+#![allow(clippy::needless_pass_by_value)]
 
 mod caller;
 mod frame;

@@ -216,9 +216,10 @@ fn answer<A: Answer, const QUOTE_MAX: usize>(ctx: *mut xdp_md, l3: u64, mtu: u32
     if written.is_none() {
         return xdp_action::XDP_DROP;
     }
-    // SAFETY: helpers on a valid context.
+    // SAFETY: helper on a valid context.
     let whole = unsafe { bpf_xdp_get_buff_len(ctx) } as usize;
     let cut = whole.saturating_sub(l3 + A::PREFIX + quote);
+    // SAFETY: as above; the frame is not touched after it.
     if unsafe { bpf_xdp_adjust_tail(ctx, -(cut as i32)) } != 0 {
         return xdp_action::XDP_DROP;
     }
@@ -259,8 +260,9 @@ fn fenced(ctx: *mut xdp_md) -> bool {
         term: port.term,
     };
     // The port's lease, or the switch's: a lapsed switch moves the fence too.
-    // SAFETY: helper without arguments. Not the coarse clock: a lease is a promise.
+    // Not the coarse clock: a lease is a promise.
     let now_ns = if rule.lease_ns != 0 || state.lease_ns != 0 {
+        // SAFETY: helper without arguments.
         unsafe { bpf_ktime_get_ns() }
     } else {
         0

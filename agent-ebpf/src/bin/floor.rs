@@ -8,6 +8,8 @@
 #![no_main]
 // Raw pointers and helper calls; the verifier proves each of them.
 #![allow(unsafe_code)]
+// aya's macros hand a program its context by value.
+#![allow(clippy::needless_pass_by_value)]
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_action},
