@@ -96,6 +96,35 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        if offset > OFFSET_MAX {
+            return None;
+        }
+        let start = address(self.data, offset);
+        if start + N * 4 > self.data_end {
+            return None;
+        }
+        // SAFETY: as for `get`.
+        Some(unsafe { *(start as *const [u32; N]) })
+    }
+
+    #[inline(always)]
+    fn set_words<const N: usize>(&mut self, offset: usize, words: [u32; N]) -> Option<()> {
+        if offset > OFFSET_MAX {
+            return None;
+        }
+        let start = address(self.data, offset);
+        if start + N * 4 > self.data_end {
+            return None;
+        }
+        // SAFETY: as for `set`.
+        unsafe {
+            *(start as *mut [u32; N]) = words;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
     fn has(&self, bytes: usize) -> bool {
         // As lengths: the verifier learns from the checks in `get` and `set`.
         self.linear_bytes() >= bytes

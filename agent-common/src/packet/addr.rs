@@ -114,20 +114,12 @@ impl Addr for V6 {
 
     #[inline(always)]
     fn load<F: Frame>(frame: &F, offset: usize) -> Option<Self> {
-        Some(Self([
-            frame.get(offset)?,
-            frame.get(offset + 4)?,
-            frame.get(offset + 8)?,
-            frame.get(offset + 12)?,
-        ]))
+        frame.words(offset).map(Self)
     }
 
     #[inline(always)]
     fn store<F: Frame>(self, frame: &mut F, offset: usize) -> Option<()> {
-        frame.set(offset, self.0[0])?;
-        frame.set(offset + 4, self.0[1])?;
-        frame.set(offset + 8, self.0[2])?;
-        frame.set(offset + 12, self.0[3])
+        frame.set_words(offset, self.0)
     }
 
     #[inline(always)]

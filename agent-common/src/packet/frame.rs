@@ -25,6 +25,10 @@ pub trait Frame {
     fn get<T: Raw>(&self, offset: usize) -> Option<T>;
     /// Stores `value` at `offset`, or `None` past the end.
     fn set<T: Raw>(&mut self, offset: usize, value: T) -> Option<()>;
+    /// `N` words of 32 bits from `offset` on, checked once, or `None` past the end.
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]>;
+    /// Stores `words` from `offset` on, or nothing and `None` past the end.
+    fn set_words<const N: usize>(&mut self, offset: usize, words: [u32; N]) -> Option<()>;
     /// Whether the whole frame, linear or not, has at least `bytes` bytes.
     fn holds(&self, bytes: usize) -> bool;
     /// Whether at least `bytes` bytes are there.
@@ -53,6 +57,22 @@ impl Frame for SliceFrame<'_> {
         #[allow(unsafe_code)]
         unsafe {
             bytes.as_mut_ptr().cast::<T>().write_unaligned(value);
+        }
+        Some(())
+    }
+
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let mut words = [0; N];
+        for (word, i) in words.iter_mut().zip(0..) {
+            *word = self.get(offset + i * 4)?;
+        }
+        Some(words)
+    }
+
+    fn set_words<const N: usize>(&mut self, offset: usize, words: [u32; N]) -> Option<()> {
+        self.0.get(offset..offset.checked_add(N * 4)?)?;
+        for (word, i) in words.into_iter().zip(0..) {
+            self.set(offset + i * 4, word)?;
         }
         Some(())
     }

@@ -32,6 +32,18 @@ pub struct Ports {
     pub dst_raw: u16,
 }
 
+impl Ports {
+    /// As the first word of a transport header has them.
+    #[inline(always)]
+    const fn from_word(word: u32) -> Self {
+        let [s0, s1, d0, d1] = word.to_ne_bytes();
+        Self {
+            src_raw: u16::from_ne_bytes([s0, s1]),
+            dst_raw: u16::from_ne_bytes([d0, d1]),
+        }
+    }
+}
+
 /// A network header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip<A> {
@@ -161,15 +173,15 @@ impl Header for V4 {
 
     #[inline(always)]
     fn peek<F: Frame>(frame: &F, l3: usize) -> Option<(Self, Self, u8)> {
-        let dst = Self::load(frame, l3 + 16)?;
-        let src = Self::load(frame, l3 + 12)?;
-        Some((src, dst, frame.get(l3 + 9)?))
+        let [ttl_protocol, src, dst] = frame.words(l3 + 8)?;
+        let [_, protocol, _, _] = ttl_protocol.to_ne_bytes();
+        Some((Self(src.to_ne_bytes()), Self(dst.to_ne_bytes()), protocol))
     }
 
     #[inline(always)]
     fn parse<F: Frame>(frame: &F, l3: usize, quoted: Quoted) -> Result<Ip<Self>, Malformed> {
         let word = |i: usize| frame.get::<u32>(l3 + i * 4).ok_or(Malformed);
-        let words = [word(0)?, word(1)?, word(2)?, word(3)?, word(4)?];
+        let words = frame.words::<5>(l3).ok_or(Malformed)?;
         let [version_ihl, tos, len_hi, len_lo] = words[0].to_ne_bytes();
         let [_, _, off_hi, off_lo] = words[1].to_ne_bytes();
         let [ttl, protocol, _, _] = words[2].to_ne_bytes();
@@ -349,28 +361,30 @@ fn transport<A: Header, F: Frame>(frame: &F, ip: Ip<A>) -> Result<Packet<A>, Mal
     let l4_len = (ip.l3 + usize::from(ip.total_len)).wrapping_sub(l4);
     match ip.protocol {
         TCP => {
-            let [offset, tcp_flags] = frame.get::<u16>(l4 + 12).ok_or(Malformed)?.to_ne_bytes();
+            let segment = frame.words::<5>(l4).ok_or(Malformed)?;
+            let [offset, tcp_flags, _, _] = segment[3].to_ne_bytes();
             let header = usize::from(offset >> 4) * 4;
-            if l4_len < 20 || header < 20 || header > l4_len || !frame.has(l4 + 20) {
+            if l4_len < 20 || header < 20 || header > l4_len {
                 return Err(Malformed);
             }
             Ok(Packet {
                 transport: Transport::Tcp,
                 tcp_flags,
-                ports: ports(frame, l4)?,
+                ports: Ports::from_word(segment[0]),
                 ..bare
             })
         }
         UDP | UDPLITE | DCCP => {
-            let length = u16::from_be(frame.get(l4 + 4).ok_or(Malformed)?);
-            let length = usize::from(length);
+            let [ports, length_sum] = frame.words(l4).ok_or(Malformed)?;
+            let [len_hi, len_lo, _, _] = length_sum.to_ne_bytes();
+            let length = usize::from(u16::from_be_bytes([len_hi, len_lo]));
             let whole_udp = ip.protocol == UDP && ip.fragment == Fragmentation::Whole;
-            if l4_len < 8 || whole_udp && (length < 8 || length > l4_len) || !frame.has(l4 + 8) {
+            if l4_len < 8 || whole_udp && (length < 8 || length > l4_len) {
                 return Err(Malformed);
             }
             Ok(Packet {
                 transport: Transport::Udp,
-                ports: ports(frame, l4)?,
+                ports: Ports::from_word(ports),
                 ..bare
             })
         }
@@ -401,8 +415,5 @@ fn transport<A: Header, F: Frame>(frame: &F, ip: Ip<A>) -> Result<Packet<A>, Mal
 
 #[inline(always)]
 pub(super) fn ports<F: Frame>(frame: &F, l4: usize) -> Result<Ports, Malformed> {
-    Ok(Ports {
-        src_raw: frame.get(l4).ok_or(Malformed)?,
-        dst_raw: frame.get(l4 + 2).ok_or(Malformed)?,
-    })
+    frame.get(l4).map(Ports::from_word).ok_or(Malformed)
 }

@@ -56,9 +56,7 @@ pub(super) fn network<A: Header, F: Frame>(
     let ip = &packet.ip;
     let mut header = addresses;
     if exit.departs() {
-        frame.set(0, exit.macs[0])?;
-        frame.set(4, exit.macs[1])?;
-        frame.set(8, exit.macs[2])?;
+        frame.set_words(0, exit.macs)?;
         let ttl = ip.ttl.saturating_sub(1);
         frame.set(ip.l3 + A::TTL, ttl)?;
         header = header.u16(
