@@ -1,8 +1,8 @@
 //! Network and transport headers, checked as the kernel's own NAT checks them.
 
 use super::{
-    Addr, Frame, V4, V6,
-    checksum::fold,
+    Addr, Frame, Rewrite, V4, V6,
+    checksum::{Delta, fold},
     extension::{HOP_BY_HOP, Walk, is_extension},
 };
 
@@ -145,6 +145,15 @@ pub trait Header: Addr {
     /// The header at `l3`. `quoted`: inside an ICMP error, where the packet
     /// may be cut short.
     fn parse<F: Frame>(frame: &F, l3: usize, quoted: Quoted) -> Result<Ip<Self>, Malformed>;
+    /// Stores new addresses and a new TTL in the header of `ip`, given what
+    /// the addresses add up to.
+    fn rewrite<F: Frame>(
+        frame: &mut F,
+        ip: &Ip<Self>,
+        new: &Rewrite<Self>,
+        ttl: u8,
+        addresses: Delta,
+    ) -> Option<()>;
     /// Whether an ICMP error may hide behind this protocol number.
     fn may_be_icmp(protocol: u8) -> bool;
     /// Offsets of source, destination and TTL within the header.
@@ -229,6 +238,27 @@ impl Header for V4 {
     }
 
     #[inline(always)]
+    fn rewrite<F: Frame>(
+        frame: &mut F,
+        ip: &Ip<Self>,
+        new: &Rewrite<Self>,
+        ttl: u8,
+        addresses: Delta,
+    ) -> Option<()> {
+        let [word, _, _] = frame.words(ip.l3 + 8)?;
+        let [_, protocol, c0, c1] = word.to_ne_bytes();
+        let delta = addresses.u16(
+            u16::from_ne_bytes([ip.ttl, 0]),
+            u16::from_ne_bytes([ttl, 0]),
+        );
+        let [c0, c1] = delta.apply(u16::from_ne_bytes([c0, c1])).to_ne_bytes();
+        let word = u32::from_ne_bytes([ttl, protocol, c0, c1]);
+        let src = u32::from_ne_bytes(new.src.0);
+        let dst = u32::from_ne_bytes(new.dst.0);
+        frame.set_words(ip.l3 + 8, [word, src, dst])
+    }
+
+    #[inline(always)]
     fn may_be_icmp(protocol: u8) -> bool {
         protocol == ICMP
     }
@@ -305,6 +335,24 @@ impl Header for V6 {
             router_options,
             dont_fragment: true,
         })
+    }
+
+    #[inline(always)]
+    fn rewrite<F: Frame>(
+        frame: &mut F,
+        ip: &Ip<Self>,
+        new: &Rewrite<Self>,
+        ttl: u8,
+        _: Delta,
+    ) -> Option<()> {
+        frame.set(ip.l3 + 7, ttl)?;
+        if new.src != ip.src {
+            new.src.store(frame, ip.l3 + Self::SRC)?;
+        }
+        if new.dst != ip.dst {
+            new.dst.store(frame, ip.l3 + Self::DST)?;
+        }
+        Some(())
     }
 
     #[inline(always)]

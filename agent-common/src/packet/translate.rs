@@ -54,27 +54,12 @@ pub(super) fn network<A: Header, F: Frame>(
     addresses: Delta,
 ) -> Option<()> {
     let ip = &packet.ip;
-    let mut header = addresses;
+    let mut ttl = ip.ttl;
     if exit.departs() {
         frame.set_words(0, exit.macs)?;
-        let ttl = ip.ttl.saturating_sub(1);
-        frame.set(ip.l3 + A::TTL, ttl)?;
-        header = header.u16(
-            u16::from_ne_bytes([ip.ttl, 0]),
-            u16::from_ne_bytes([ttl, 0]),
-        );
+        ttl = ttl.saturating_sub(1);
     }
-    if new.src != ip.src {
-        new.src.store(frame, ip.l3 + A::SRC)?;
-    }
-    if new.dst != ip.dst {
-        new.dst.store(frame, ip.l3 + A::DST)?;
-    }
-    if let Some(offset) = A::CHECKSUM {
-        let old: u16 = frame.get(ip.l3 + offset)?;
-        frame.set(ip.l3 + offset, header.apply(old))?;
-    }
-    Some(())
+    A::rewrite(frame, ip, new, ttl, addresses)
 }
 
 /// A checksum field after a change.
