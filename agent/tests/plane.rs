@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{os::fd::AsRawFd as _, time::Duration};
 
 use agent_common::abi::{ABI_VERSION, names};
 use ghostd::{
@@ -12,6 +12,7 @@ use ghostd::{
     steer::{Class, Pins, Plane, Role, SteerError, chain, ifindex},
 };
 
+use nix::sched::{CloneFlags, unshare};
 use support::{Netns, PinRoot, eventually, isolated, limits, object, run, runtime, start, veth};
 
 /// Id of the link pinned for an interface.
@@ -159,6 +160,51 @@ fn a_foreign_program_is_named_and_kept_unless_told_to_replace_it() {
             assert_eq!(snapshot.uplinks[0].program, names::STEER);
             ours.plane.detach(up0).unwrap();
         }
+    });
+}
+
+/// Indexes of interfaces repeat across network namespaces.
+#[test]
+fn a_foreign_link_in_another_namespace_is_spared() {
+    isolated("a_foreign_link_in_another_namespace", || {
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let (root, other) = (PinRoot::new(), PinRoot::new());
+        let far = PinRoot::new();
+        veth("up0", "peer0");
+        let up0 = ifindex("up0").unwrap();
+        let mut theirs = start(&other);
+        let mut ours = start(&root);
+        theirs
+            .plane
+            .attach(up0, Role::Port, UplinkMode::Native, false)
+            .unwrap();
+        let far_root = far.path().to_owned();
+        let elsewhere = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            veth("up0", "peer0");
+            assert_eq!(ifindex("up0").unwrap(), up0, "the same index");
+            let runtime = self::runtime();
+            let _guard = runtime.enter();
+            let mut far = Plane::start(&far_root, &limits(), &object()).unwrap();
+            far.plane
+                .attach(up0, Role::Port, UplinkMode::Native, false)
+                .unwrap();
+            // Keeps the namespace.
+            let held = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+            (far.plane.pins().snapshot().unwrap().uplinks, held)
+        });
+        let (before, held) = elsewhere.join().unwrap();
+        ours.plane
+            .attach(up0, Role::Uplink, UplinkMode::Native, true)
+            .unwrap();
+        let held = format!("/proc/{}/fd/{}", std::process::id(), held.as_raw_fd());
+        let text = run(&format!("nsenter --net={held} ip -j -d link show dev up0"));
+        let links: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            links[0]["xdp"]["prog"]["id"], before[0].program_id,
+            "{text}"
+        );
     });
 }
 

@@ -142,10 +142,6 @@ fn make_way(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<(), SteerError
             id: foreign.program_id,
         });
     }
-    let what = "take off the foreign XDP program";
-    if detach_links(wanted.ifindex).map_err(fail(wanted, what))? {
-        return Ok(());
-    }
     let flags = match foreign.mode {
         XdpMode::Native => XDP_FLAGS_DRV_MODE,
         XdpMode::Generic => XDP_FLAGS_SKB_MODE,
@@ -153,32 +149,55 @@ fn make_way(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<(), SteerError
     };
     let began = Instant::now();
     loop {
-        match netlink.detach_xdp(wanted.ifindex, flags) {
-            // A link whose last holder has gone is let go of a moment later.
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && began.elapsed() < RELEASE_MAX => {
-                thread::sleep(RELEASE_LOOK);
-                if netlink.attached_xdp(wanted.ifindex)?.is_none() {
-                    return Ok(());
-                }
-            }
-            result => return result.map_err(fail(wanted, what)),
+        let error = match netlink.detach_xdp(wanted.ifindex, flags) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // Busy: a link holds it, or did until a moment ago.
+        let busy = error.raw_os_error() == Some(libc::EBUSY);
+        if !busy || began.elapsed() >= RELEASE_MAX {
+            return Err(fail(wanted, "take off the foreign XDP program")(error));
         }
+        detach_link(wanted, foreign.program_id)?;
+        if netlink.attached_xdp(wanted.ifindex)?.is_none() {
+            return Ok(());
+        }
+        thread::sleep(RELEASE_LOOK);
     }
 }
 
-/// Detaches all XDP links on an interface; `false` if there are none.
-fn detach_links(ifindex: Ifindex) -> io::Result<bool> {
+/// Detaches the link that holds `program` on an interface, if there is one.
+///
+/// A link tells its interface's index, but not of which network namespace.
+/// Where two may be meant, neither is touched.
+fn detach_link(wanted: &Wanted<'_>, program: u32) -> Result<(), SteerError> {
+    let what = "find the link of the foreign XDP program";
+    let links = links_of(wanted.ifindex, program).map_err(fail(wanted, what))?;
+    match links.as_slice() {
+        [] => Ok(()),
+        [link] => objects::link_detach(link.as_fd())
+            .map_err(fail(wanted, "detach the link of the foreign XDP program")),
+        _ => Err(SteerError::ForeignLinks {
+            interface: interface_name(wanted.ifindex),
+            program,
+            ifindex: wanted.ifindex.get(),
+        }),
+    }
+}
+
+/// All XDP links of a program on interfaces with this index.
+fn links_of(ifindex: Ifindex, program: u32) -> io::Result<Vec<OwnedFd>> {
     let mut id = 0;
-    let mut found = false;
+    let mut found = Vec::new();
     while let Some(next) = objects::next_link(id)? {
         id = next;
         // A link may go away while we look.
         let Ok(link) = objects::link_by_id(id) else {
             continue;
         };
-        if is_on(&link, ifindex) {
-            objects::link_detach(link.as_fd())?;
-            found = true;
+        let info = objects::link_info(link.as_fd());
+        if is_on(&link, ifindex) && info.is_ok_and(|info| info.program_id == program) {
+            found.push(link);
         }
     }
     Ok(found)

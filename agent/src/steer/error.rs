@@ -68,6 +68,14 @@ pub enum SteerError {
     PidLevel(#[source] io::Error),
     #[error("cannot load the BPF object")]
     Load(#[source] Box<aya::EbpfError>),
+    #[error(
+        "cannot take foreign XDP program {program} off {interface}: several links hold it on interfaces with index {ifindex}, of different network namespaces; find the right one with `bpftool link show`, then `bpftool link detach id ID`"
+    )]
+    ForeignLinks {
+        interface: String,
+        program: u32,
+        ifindex: u32,
+    },
     #[error("the BPF object has no program {0}")]
     NoProgram(&'static str),
     #[error("cannot start a thread to load BPF program {name}")]
@@ -121,6 +129,7 @@ impl SteerError {
         match self {
             Self::Netlink(..) | Self::Raced | Self::NoInterface(_) => Class::Retry,
             Self::ForeignXdp { .. }
+            | Self::ForeignLinks { .. }
             | Self::Attach { .. }
             | Self::Tracepoint { .. }
             | Self::Btf(_)
