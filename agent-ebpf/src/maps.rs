@@ -4,8 +4,8 @@
 
 use agent_common::abi::{
     EGRESS_SLOTS, Event, FILTER_WORDS, Flow, FlowKey, FragKey, Fragment, HOP_SLOTS, Hop,
-    HostSwitch, IcmpBudget, InstanceRecord, Meta, Port, ReverseV4, ReverseV6, RouteCounters,
-    RouteKeyV4, RouteKeyV6, RouteV4, RouteV6, Switch, TaskOffsets,
+    HostSwitch, IcmpBudget, InstanceRecord, Meta, Port, RECENT_SLOTS, Recent, ReverseV4, ReverseV6,
+    RouteCounters, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6, Switch, TaskOffsets,
 };
 use aya_ebpf::{
     Global,
@@ -60,6 +60,9 @@ pub(crate) static HOPS: PerCpuArray<Hop, { HOP_SLOTS as usize }> = PerCpuArray::
 #[btf_map(name = "gd_callers")]
 pub(crate) static CALLERS: LruHashMap<u64, Event, 64> = LruHashMap::new();
 
+/// Flows that were looked up a moment ago.
+#[btf_map(name = "gd_recent")]
+pub(crate) static RECENT: PerCpuArray<Recent, { RECENT_SLOTS as usize }> = PerCpuArray::new();
 /// Working memory of one packet: what the stack has no room for.
 #[btf_map(name = "gd_scratch")]
 pub(crate) static SCRATCH: PerCpuArray<[u64; 64], 2> = PerCpuArray::new();

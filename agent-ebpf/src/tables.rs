@@ -5,7 +5,8 @@ use core::ptr;
 use agent_common::{
     abi::{
         Control, Filter, Flow, FlowKey, FragKey, Fragment, HostSwitch, ROUTE_REASONS, Reason,
-        ReverseV4, ReverseV6, RouteCounters, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6, Switch,
+        Recent, ReverseV4, ReverseV6, RouteCounters, RouteKeyV4, RouteKeyV6, RouteV4, RouteV6,
+        Switch,
     },
     packet::{Ip, Kernel, NextHop, Rewrite, SwitchState, Traffic, V4, V6},
 };
@@ -14,8 +15,8 @@ use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_coarse_ns};
 use crate::{
     hop::next_hop,
     maps::{
-        COUNTERS, FILTER, FLOWS, FRAGMENTS, HOST_SWITCH, ICMP_BUDGET, REVERSE_V4, REVERSE_V6,
-        ROUTES_V4, ROUTES_V6, SWITCHES,
+        COUNTERS, FILTER, FLOWS, FRAGMENTS, HOST_SWITCH, ICMP_BUDGET, RECENT, REVERSE_V4,
+        REVERSE_V6, ROUTES_V4, ROUTES_V6, SWITCHES,
     },
 };
 
@@ -23,6 +24,10 @@ use crate::{
 /// sends 1,000 a second in all (net.ipv4.icmp_msgs_per_sec).
 const ICMP_TOKENS_MAX: u64 = 256;
 const NS_PER_TOKEN: u64 = 1_000_000_000 / ICMP_TOKENS_MAX;
+
+/// How long a flow that was looked up is not looked up again. The table of
+/// flows takes it for used within that time, and does not evict it.
+const RECENT_NS: u64 = 100_000_000;
 
 /// All maps, as seen by one packet.
 pub(crate) struct Maps {
@@ -94,6 +99,28 @@ fn icmp_token() -> bool {
     true
 }
 
+#[inline(always)]
+fn asked_lately(key: &FlowKey, now_ns: u64) -> bool {
+    let words = key.words();
+    let Some(recent) = RECENT.get_ptr_mut(Recent::slot(words)) else {
+        return false;
+    };
+    // SAFETY: as for counters.
+    let recent = unsafe { &mut *recent };
+    let known = recent.key.words();
+    let same = known[0] == words[0]
+        && known[1] == words[1]
+        && known[2] == words[2]
+        && known[3] == words[3]
+        && known[4] == words[4];
+    if same && recent.until_ns > now_ns {
+        return true;
+    }
+    recent.key = *key;
+    recent.until_ns = now_ns + RECENT_NS;
+    false
+}
+
 impl Maps {
     #[inline(always)]
     pub(crate) fn new(ctx: *mut xdp_md) -> Self {
@@ -147,6 +174,11 @@ macro_rules! common {
         #[inline(always)]
         fn now_ns(&self) -> u64 {
             now_ns()
+        }
+
+        #[inline(always)]
+        fn asked_lately(&self, key: &FlowKey, now_ns: u64) -> bool {
+            asked_lately(key, now_ns)
         }
 
         #[inline(always)]

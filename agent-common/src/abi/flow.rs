@@ -42,6 +42,40 @@ impl Flow {
     }
 }
 
+/// Slots of `gd_recent`, per CPU; direct-mapped by flow.
+pub const RECENT_SLOTS: u32 = 1024;
+
+/// Value of `gd_recent`: a flow that this CPU has looked up a moment ago, and
+/// need not look up again before `until_ns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Recent {
+    pub key: FlowKey,
+    /// CLOCK_MONOTONIC (coarse) in ns; zero in an unused slot.
+    pub until_ns: u64,
+    pub pad: [u64; 2],
+}
+
+impl Recent {
+    /// Where a flow's slot is.
+    #[inline(always)]
+    pub const fn slot(words: &[u64; 5]) -> u32 {
+        let [c0, c1, s0, s1, ports] = *words;
+        let mixed = c0 ^ c1 ^ (s0 ^ s1).rotate_left(13) ^ ports.rotate_left(29);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 % RECENT_SLOTS
+    }
+}
+
+impl FlowKey {
+    /// The key as it is compared.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub const fn words(&self) -> &[u64; 5] {
+        // SAFETY: same size and alignment, and no padding that is not explicit.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
 /// Key of `gd_fragments`: one fragmented datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]

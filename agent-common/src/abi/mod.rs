@@ -20,7 +20,7 @@ mod task;
 
 pub use counters::{ROUTE_REASONS, Reason, RouteCounters};
 pub use event::{COMM_BYTES, Event, EventKind};
-pub use flow::{Flow, FlowKey, FragKey, Fragment};
+pub use flow::{Flow, FlowKey, FragKey, Fragment, RECENT_SLOTS, Recent};
 pub use hop::{EGRESS_SLOTS, HOP_SLOTS, Hop, IcmpBudget};
 pub use instance::{INSTANCE_NAME_BYTES, InstanceRecord, Meta};
 pub use port::{FenceMode, Port, Side};
@@ -70,6 +70,7 @@ plain! {
     InstanceRecord: 64,
     Meta: 64,
     Port: 32,
+    Recent: 64,
     ReverseV4: 16,
     ReverseV6: 32,
     RouteCounters: 192,

@@ -25,6 +25,7 @@ pub const ICMP_BUDGET: &str = "gd_icmp_budget";
 pub const HOPS: &str = "gd_hops";
 pub const CALLERS: &str = "gd_callers";
 pub const SCRATCH: &str = "gd_scratch";
+pub const RECENT: &str = "gd_recent";
 
 /// XDP on an uplink: both translations.
 pub const STEER: &str = "gd_steer";
@@ -35,7 +36,7 @@ pub const REBOOT: &str = "gd_reboot";
 /// Tracepoint `syscalls/sys_exit_reboot`: reports a reboot call that failed.
 pub const REBOOT_EXIT: &str = "gd_reboot_exit";
 
-pub const MAPS: [&str; 20] = [
+pub const MAPS: [&str; 21] = [
     META,
     ROUTES_V4,
     ROUTES_V6,
@@ -56,6 +57,7 @@ pub const MAPS: [&str; 20] = [
     HOPS,
     CALLERS,
     SCRATCH,
+    RECENT,
 ];
 pub const PROGRAMS: [&str; 4] = [STEER, PORT, REBOOT, REBOOT_EXIT];
 

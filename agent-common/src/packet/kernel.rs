@@ -131,6 +131,9 @@ pub trait Kernel<A: Addr> {
     fn host_generation(&self) -> u16;
     /// CLOCK_MONOTONIC, coarse: a scheduler tick of resolution is enough here.
     fn now_ns(&self) -> u64;
+    /// Whether this CPU has asked this of the flow a moment ago. At most a
+    /// tenth of a second: an evicted flow is missed no longer than that.
+    fn asked_lately(&self, key: &FlowKey, now_ns: u64) -> bool;
     fn flow(&self, key: &FlowKey) -> Option<Flow>;
     fn put_flow(&self, key: &FlowKey, flow: &Flow);
     fn fragment(&self, key: &FragKey) -> Option<Fragment>;

@@ -196,6 +196,11 @@ fn record<A: Addr, K: Kernel<A>>(kernel: &K, tracked: &Tracked, flow: impl Fn() 
     let key = &flow().key();
     let (syn, _) = client_flags(tracked.tcp_flags);
     let now_ns = kernel.now_ns();
+    // Most packets say nothing new, and looking their flows up costs more than
+    // the translation does.
+    if tracked.tcp_flags & (FIN | SYN | RST) == 0 && kernel.asked_lately(key, now_ns) {
+        return;
+    }
     match kernel.flow(key) {
         Some(flow) if !(syn && flow.closed()) && flow.switch == tracked.switch => {
             tracked.renew(kernel, key, flow, now_ns);

@@ -28,6 +28,7 @@ pub(crate) struct Tables<A: Addr + Eq + Hash> {
     pub(crate) switches: Vec<SwitchState>,
     pub(crate) host_generation: u16,
     pub(crate) now_ns: Cell<u64>,
+    pub(crate) asked: RefCell<HashMap<FlowKey, u64>>,
     pub(crate) flows: RefCell<HashMap<FlowKey, Flow>>,
     pub(crate) fragments: RefCell<HashMap<FragKey, Fragment>>,
     pub(crate) hop: Option<NextHop>,
@@ -170,6 +171,7 @@ impl<A: Places> Tables<A> {
             switches: vec![switch(position, flags)],
             host_generation: 0,
             now_ns: Cell::new(1_000_000_000),
+            asked: RefCell::default(),
             flows: RefCell::default(),
             fragments: RefCell::default(),
             hop: Some(direct(1500)),
@@ -214,6 +216,15 @@ impl<A: Addr + Eq + Hash> Kernel<A> for Tables<A> {
 
     fn now_ns(&self) -> u64 {
         self.now_ns.get()
+    }
+
+    fn asked_lately(&self, key: &FlowKey, now_ns: u64) -> bool {
+        let mut asked = self.asked.borrow_mut();
+        let lately = asked.get(key).is_some_and(|until_ns| *until_ns > now_ns);
+        if !lately {
+            asked.insert(*key, now_ns + 100_000_000);
+        }
+        lately
     }
 
     fn flow(&self, key: &FlowKey) -> Option<Flow> {

@@ -49,7 +49,7 @@ fn maps_and_programs_have_the_names_of_the_abi() -> Result<()> {
 
 /// A field that `bpftool` is to name in each map's key (if it is no plain
 /// number) and value, as JSON pointers.
-const FIELDS: [(&str, &str, &str); 19] = [
+const FIELDS: [(&str, &str, &str); 20] = [
     (names::META, "", "/abi_version"),
     (names::ROUTES_V4, "/addr_be", "/ghost/kind"),
     (names::ROUTES_V6, "/addr_be", "/ghost/kind"),
@@ -70,6 +70,7 @@ const FIELDS: [(&str, &str, &str); 19] = [
     (names::CALLERS, "", "/command"),
     // Working memory: numbers without names.
     (names::SCRATCH, "", "/0"),
+    (names::RECENT, "", "/until_ns"),
 ];
 
 /// A row in each hash table, all zeros but for those of services.
