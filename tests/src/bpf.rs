@@ -243,6 +243,12 @@ impl Object {
         Ok(map.insert(key, value, 0)?)
     }
 
+    /// Removes a row of a hash table.
+    pub fn remove<K: Pod, V: Pod>(&mut self, map: &str, key: &K) -> Result<()> {
+        let mut map: HashMap<&mut MapData, K, V> = self.map_mut(map)?.try_into()?;
+        Ok(map.remove(key)?)
+    }
+
     pub fn lookup<K: Pod, V: Pod>(&self, map: &str, key: &K) -> Result<V> {
         let map: HashMap<&MapData, K, V> = self.map(map)?.try_into()?;
         Ok(map.get(key, 0)?)

@@ -1,6 +1,6 @@
 //! Flows: what is written down of them, and where they go while draining.
 
-use agent_common::abi::{Flow, FlowKey, Position, flags, names};
+use agent_common::abi::{Flow, FlowKey, Position, Recent, flags, names};
 use anyhow::Result;
 use ghostd_tests::{
     clock::now_ns,
@@ -255,6 +255,53 @@ fn a_new_connection_to_the_ghost_on_the_ports_of_an_ended_one_starts_afresh() ->
             expect_ghost(lab, "anew", &tcp(family, SYN), family);
             let flow: Flow = lab.object.lookup(names::FLOWS, &key(&tcp(family, SYN)))?;
             assert_eq!(flow.ended, 0);
+        }
+        Ok(())
+    })
+}
+
+/// A CPU does not look up each packet's flow, but one that the table has lost
+/// meanwhile comes back.
+#[test]
+fn an_evicted_flow_is_written_down_again_once_its_time_is_over() -> Result<()> {
+    lab(|lab| {
+        for family in Family::BOTH {
+            lab.serve(family, 0, ghost(family))?;
+            lab.set_switch(0, switch(Position::Ghost, flags::TRACK))?;
+            let sent = tcp(family, ACK);
+            expect_ghost(lab, "the first", &sent, family);
+            only_flow(lab, key(&sent))?;
+            lab.object.remove::<_, Flow>(names::FLOWS, &key(&sent))?;
+            // As if a tenth of a second had passed.
+            let slot = Recent::slot(key(&sent).words());
+            let old = Recent {
+                key: key(&sent),
+                until_ns: now_ns() - TICK,
+                pad: [0; 2],
+            };
+            lab.object.set_per_cpu(names::RECENT, slot, old)?;
+            expect_ghost(lab, "the next", &sent, family);
+            only_flow(lab, key(&sent))?;
+            lab.object.remove::<_, Flow>(names::FLOWS, &key(&sent))?;
+        }
+        Ok(())
+    })
+}
+
+/// What begins or ends a connection is always news.
+#[test]
+fn an_end_is_written_down_however_lately_the_flow_was_seen() -> Result<()> {
+    lab(|lab| {
+        for family in Family::BOTH {
+            lab.serve(family, 0, ghost(family))?;
+            lab.set_switch(0, switch(Position::Ghost, flags::TRACK))?;
+            for (flag, ended) in [(ACK, 0), (FIN, Flow::FIN_CLIENT), (RST, 5)] {
+                let sent = tcp(family, flag);
+                expect_ghost(lab, "a segment", &sent, family);
+                assert_eq!(only_flow(lab, key(&sent))?.ended, ended);
+            }
+            lab.object
+                .remove::<_, Flow>(names::FLOWS, &key(&tcp(family, ACK)))?;
         }
         Ok(())
     })
