@@ -135,19 +135,27 @@ fn scratch<T>(index: u32) -> Option<&'static mut T> {
 /// What [`Link`] can say of where the network header is.
 const L3_MAX: u64 = 22;
 
+/// What [`Link::parse`] found, for a function that was told only the offset.
+#[inline(always)]
+fn link<A: Answer>(l3: u64) -> Option<Link> {
+    if l3 > L3_MAX {
+        return None;
+    }
+    Some(Link {
+        l3: l3 as usize,
+        ethertype_raw: A::ETHERTYPE_RAW,
+    })
+}
+
 #[inline(always)]
 fn family<A: Answer>(ctx: *mut xdp_md, l3: u64, work: &mut Work<A>) -> u32
 where
     Maps: Kernel<A>,
 {
-    if l3 > L3_MAX {
+    let Some(link) = link::<A>(l3) else {
         return xdp_action::XDP_PASS;
-    }
-    let maps = Maps::new(ctx);
-    let link = Link {
-        l3: l3 as usize,
-        ethertype_raw: A::ETHERTYPE_RAW,
     };
+    let maps = Maps::new(ctx);
     let action = steer(&maps, &mut XdpFrame::new(ctx), link, work);
     match action.kind {
         ActionKind::Error => IS_ERROR,
@@ -161,14 +169,10 @@ fn error<A: Answer>(ctx: *mut xdp_md, l3: u64) -> u32
 where
     Maps: Kernel<A>,
 {
-    if l3 > L3_MAX {
+    let Some(link) = link::<A>(l3) else {
         return xdp_action::XDP_PASS;
-    }
-    let maps = Maps::new(ctx);
-    let link = Link {
-        l3: l3 as usize,
-        ethertype_raw: A::ETHERTYPE_RAW,
     };
+    let maps = Maps::new(ctx);
     let Some(errand) = scratch(SCRATCH_ERRAND) else {
         return xdp_action::XDP_PASS;
     };

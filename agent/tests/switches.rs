@@ -38,13 +38,8 @@ fn switch(flags: u8) -> Switch {
             host_generation_seen: 0,
             term: 3,
         },
-        lease_ns: 0,
         drain_idle_ns: 1_000_000_000,
-        moved_ns: 0,
-        cause: 0,
-        pad0: [0; 3],
-        cause_pid: 0,
-        pad1: [0; 3],
+        ..Switch::UNUSED
     }
 }
 

@@ -158,6 +158,20 @@ pub struct Switch {
     pub pad1: [u64; 3],
 }
 
+impl Switch {
+    /// A slot that is not used: all zeros.
+    pub const UNUSED: Self = Self {
+        control: Control::from_word(0),
+        lease_ns: 0,
+        drain_idle_ns: 0,
+        moved_ns: 0,
+        cause: 0,
+        pad0: [0; 3],
+        cause_pid: 0,
+        pad1: [0; 3],
+    };
+}
+
 /// The one slot of `gd_host_switch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]

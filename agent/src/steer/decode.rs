@@ -157,13 +157,8 @@ mod tests {
                 host_generation_seen: 1,
                 term: 0,
             },
-            lease_ns: 0,
-            drain_idle_ns: 0,
             moved_ns: 5,
-            cause: 0,
-            pad0: [0; 3],
-            cause_pid: 0,
-            pad1: [0; 3],
+            ..Switch::UNUSED
         };
         let view = switch(&slot, 2, 105).unwrap();
         assert_eq!(view.own_position, Position::Primary);

@@ -41,13 +41,8 @@ pub(super) fn switch(object: &mut Object, slot: u32, position: Position, flags: 
             host_generation_seen: HostSwitch::short(generation),
             term: 0,
         },
-        lease_ns: 0,
         drain_idle_ns: 60_000_000_000,
-        moved_ns: 0,
-        cause: 0,
-        pad0: [0; 3],
-        cause_pid: 0,
-        pad1: [0; 3],
+        ..Switch::UNUSED
     };
     object.set(names::SWITCHES, slot, switch)
 }

@@ -16,21 +16,7 @@ const EMPTY: ActualSlot = ActualSlot {
         name: [0; 60],
         pad: 0,
     },
-    switch: Switch {
-        control: agent_common::abi::Control {
-            position: 0,
-            flags: 0,
-            host_generation_seen: 0,
-            term: 0,
-        },
-        lease_ns: 0,
-        drain_idle_ns: 0,
-        moved_ns: 0,
-        cause: 0,
-        pad0: [0; 3],
-        cause_pid: 0,
-        pad1: [0; 3],
-    },
+    switch: Switch::UNUSED,
 };
 
 /// Carries out one effect, and checks that it may be carried out.
