@@ -442,6 +442,11 @@ fn while_draining_known_flows_stay_and_new_ones_go_home() {
         ActionKind::Pass,
         "after it the port is free"
     );
+    assert_eq!(
+        send(&tables, 1002, ACK),
+        ActionKind::Pass,
+        "what follows goes where the SYN went"
+    );
     tables.now_ns.set(200_000_000_000);
     assert_eq!(
         send(&tables, 1001, ACK),

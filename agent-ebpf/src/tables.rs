@@ -196,6 +196,12 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn forget_flow(&self, key: &FlowKey) {
+            // An error says that it is gone already.
+            let _ = FLOWS.remove(key);
+        }
+
+        #[inline(always)]
         fn fragment(&self, key: &FragKey) -> Option<Fragment> {
             // SAFETY: as for flows.
             unsafe { FRAGMENTS.get(key).copied() }

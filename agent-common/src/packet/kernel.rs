@@ -136,6 +136,7 @@ pub trait Kernel<A: Addr> {
     fn asked_lately(&self, key: &FlowKey, now_ns: u64) -> bool;
     fn flow(&self, key: &FlowKey) -> Option<Flow>;
     fn put_flow(&self, key: &FlowKey, flow: &Flow);
+    fn forget_flow(&self, key: &FlowKey);
     fn fragment(&self, key: &FragKey) -> Option<Fragment>;
     fn put_fragment(&self, key: &FragKey, fragment: &Fragment);
     /// How a packet leaves once it has been rewritten.

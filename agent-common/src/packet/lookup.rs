@@ -3,7 +3,7 @@
 use super::{
     Addr, Kernel, Route, SwitchState,
     parse::{Fragmentation, Ip, Packet, Ports},
-    verdict::{drains_to, needs_clock, owner},
+    verdict::{drains_to, needs_clock, owner, reopens},
 };
 use crate::abi::{Flow, FlowKey, FragKey, Fragment, Position, Reason, Side, flags};
 
@@ -202,7 +202,7 @@ fn record<A: Addr, K: Kernel<A>>(kernel: &K, tracked: &Tracked, flow: impl Fn() 
         return;
     }
     match kernel.flow(key) {
-        Some(flow) if !(syn && flow.closed()) && flow.switch == tracked.switch => {
+        Some(flow) if !reopens(&flow, syn) && flow.switch == tracked.switch => {
             tracked.renew(kernel, key, flow, now_ns);
         }
         _ => {
@@ -229,8 +229,11 @@ fn draining<A: Addr, K: Kernel<A>>(
     let (syn, _) = client_flags(tracked.tcp_flags);
     let found = kernel.flow(key);
     let side = drains_to(found.as_ref(), tracked.idle_ns, now_ns, syn);
-    if let (Side::Ghost, Some(flow)) = (side, found) {
-        tracked.renew(kernel, key, flow, now_ns);
+    match (side, found) {
+        (Side::Ghost, Some(flow)) => tracked.renew(kernel, key, flow, now_ns),
+        // What follows the SYN has to go where it went.
+        (Side::Primary, Some(flow)) if reopens(&flow, syn) => kernel.forget_flow(key),
+        _ => {}
     }
     side
 }

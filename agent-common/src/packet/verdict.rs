@@ -39,12 +39,20 @@ pub const fn speaks(position: Position, side: Side) -> bool {
     )
 }
 
-/// Which side a packet goes to while its switch drains. A fresh SYN on a flow
-/// that has ended opens a new connection, and new ones go to the primary.
+/// Whether a packet opens a new connection between the ends of an old one: a
+/// SYN after a FIN or a reset of either side. One is enough: ends that two CPUs
+/// note at the same moment may overwrite each other.
+#[inline(always)]
+pub(super) const fn reopens(flow: &Flow, syn: bool) -> bool {
+    syn && flow.ended != 0
+}
+
+/// Which side a packet goes to while its switch drains: new connections go to
+/// the primary.
 #[inline(always)]
 pub(super) fn drains_to(flow: Option<&Flow>, idle_ns: u64, now_ns: u64, syn: bool) -> Side {
     match flow {
-        Some(flow) if now_ns.saturating_sub(flow.last_ns) <= idle_ns && !(syn && flow.closed()) => {
+        Some(flow) if now_ns.saturating_sub(flow.last_ns) <= idle_ns && !reopens(flow, syn) => {
             Side::Ghost
         }
         _ => Side::Primary,

@@ -235,6 +235,10 @@ impl<A: Addr + Eq + Hash> Kernel<A> for Tables<A> {
         self.flows.borrow_mut().insert(*key, *flow);
     }
 
+    fn forget_flow(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
+    }
+
     fn fragment(&self, key: &FragKey) -> Option<Fragment> {
         self.fragments.borrow().get(key).copied()
     }

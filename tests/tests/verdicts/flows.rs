@@ -182,21 +182,26 @@ fn an_idle_flow_drains_to_the_primary() -> Result<()> {
 
 #[test]
 fn a_new_connection_on_the_ports_of_an_ended_one_goes_to_the_primary() -> Result<()> {
-    const BOTH: u8 = Flow::FIN_CLIENT | Flow::FIN_SERVICE;
     lab(|lab| {
         for family in Family::BOTH {
             lab.serve(family, 0, ghost(family))?;
             lab.set_switch(0, switch(Position::Draining, 0))?;
             for ended in 0..8 {
-                let over = ended & Flow::RESET != 0 || ended & BOTH == BOTH;
                 put(lab, &tcp(family, SYN), now_ns(), ended)?;
                 expect_ghost(lab, "the rest of it", &tcp(family, ACK), family);
                 expect_ghost(lab, "no fresh SYN", &tcp(family, SYN | ACK), family);
-                if over {
-                    expect_primary(lab, "anew", &tcp(family, SYN), family);
-                } else {
+                if ended == 0 {
                     expect_ghost(lab, "not over", &tcp(family, SYN), family);
+                    continue;
                 }
+                for (what, flags) in [
+                    ("anew", SYN),
+                    ("with all that follows", ACK),
+                    ("and its SYN again", SYN),
+                ] {
+                    expect_primary(lab, what, &tcp(family, flags), family);
+                }
+                assert_eq!(flows(lab)?, []);
             }
         }
         Ok(())
