@@ -60,6 +60,11 @@ pub fn wait_for<T>(
     }
 }
 
+/// How far behind a sender may be and still catch up. After a longer stall of
+/// the machine the burst would overflow queues that its rate never fills, and
+/// the loss would not be the network's.
+const BEHIND_NS_MAX: u64 = 5_000_000;
+
 /// Ticks of a fixed interval, kept on absolute time so that they do not drift.
 #[derive(Debug)]
 pub struct Pace {
@@ -79,9 +84,11 @@ impl Pace {
         Self::every(Duration::from_secs(1) / rate.max(1))
     }
 
-    /// Blocks until the next tick. A caller that was held up catches up.
+    /// Blocks until the next tick. A caller that was held up for long lets the
+    /// ticks go that it missed.
     pub fn next(&mut self) {
-        self.next_ns = self.next_ns.saturating_add(self.interval_ns);
+        let oldest_ns = now_ns().saturating_sub(BEHIND_NS_MAX);
+        self.next_ns = self.next_ns.saturating_add(self.interval_ns).max(oldest_ns);
         let at = Duration::from_nanos(self.next_ns);
         // An interrupted sleep only makes this tick early; the next is on time.
         let _ = clock_nanosleep(

@@ -1,7 +1,7 @@
 //! Whether the promise held, from what the clients and the wire saw. Pure.
 
 use crate::{
-    traffic::{Exchange, Summary},
+    traffic::{Exchange, Outcome, Summary},
     wire::{Frame, payload_of},
 };
 
@@ -32,11 +32,19 @@ impl Arrivals {
     }
 }
 
+/// What one client saw.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub name: String,
+    pub summary: Summary,
+    /// The first request or connection begun after the throw that failed.
+    pub first_failed: Option<String>,
+}
+
 /// What is promised, and what was seen.
 #[derive(Debug, Clone, Default)]
 pub struct Judgement {
-    /// One for each client, with its name.
-    pub clients: Vec<(String, Summary)>,
+    pub clients: Vec<Seen>,
     pub at_primary: Arrivals,
     pub at_ghost: Arrivals,
 }
@@ -44,7 +52,13 @@ pub struct Judgement {
 impl Judgement {
     pub fn add(&mut self, name: &str, exchanges: &[Exchange], thrown_ns: u64) {
         let summary = Summary::of(exchanges, thrown_ns);
-        self.clients.push((name.to_owned(), summary));
+        let late = |e: &&Exchange| e.failed() && e.opened_ns > thrown_ns;
+        let first = exchanges.iter().find(late);
+        self.clients.push(Seen {
+            name: name.to_owned(),
+            summary,
+            first_failed: first.map(|e| describe(e, thrown_ns)),
+        });
     }
 
     /// Every way in which the promise was broken; none if it held.
@@ -56,10 +70,15 @@ impl Judgement {
                 self.at_primary.between
             ));
         }
-        for (name, summary) in &self.clients {
-            if summary.failed_opened_after > 0 {
+        for Seen {
+            name,
+            summary,
+            first_failed,
+        } in &self.clients
+        {
+            if let Some(first) = first_failed {
                 faults.push(format!(
-                    "{name}: {} requests or connections begun after the throw failed",
+                    "{name}: {} requests or connections begun after the throw failed; {first}",
                     summary.failed_opened_after
                 ));
             }
@@ -73,6 +92,27 @@ impl Judgement {
         }
         faults
     }
+}
+
+/// When and why an exchange failed, in microseconds after `zero_ns`.
+pub fn describe(exchange: &Exchange, zero_ns: u64) -> String {
+    let us = |at_ns: u64| (at_ns as f64 - zero_ns as f64) / 1000.0;
+    let Exchange {
+        number,
+        sent_ns,
+        opened_ns,
+        outcome,
+    } = exchange;
+    let end = match outcome {
+        Outcome::Failed { at_ns, why } => format!("failed at {:+.1} us ({why})", us(*at_ns)),
+        Outcome::Answered { at_ns, by } => format!("answered at {:+.1} us by {by}", us(*at_ns)),
+        Outcome::Waiting => "was never answered".to_owned(),
+    };
+    format!(
+        "request {number}, opened {:+.1} us, sent {:+.1} us, {end}",
+        us(*opened_ns),
+        us(*sent_ns)
+    )
 }
 
 #[cfg(test)]
@@ -125,7 +165,7 @@ mod tests {
     fn what_was_open_at_the_throw_is_counted_apart() {
         let judgement = good();
         assert_eq!(judgement.faults(), Vec::<String>::new());
-        assert_eq!(judgement.clients[0].1.failed_opened_before, 1);
+        assert_eq!(judgement.clients[0].summary.failed_opened_before, 1);
     }
 
     #[test]
@@ -138,7 +178,10 @@ mod tests {
         );
         assert_eq!(
             judgement.faults(),
-            ["http: 1 requests or connections begun after the throw failed"]
+            [
+                "http: 1 requests or connections begun after the throw failed; request 0, \
+                 opened +0.0 us, sent +0.0 us, failed at -0.0 us (reset)"
+            ]
         );
     }
 

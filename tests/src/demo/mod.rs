@@ -8,6 +8,6 @@ mod paint;
 mod story;
 mod timeline;
 
-pub use judgement::{Arrivals, Judgement};
+pub use judgement::{Arrivals, Judgement, describe};
 pub use story::run;
 pub use timeline::Timeline;

@@ -2,10 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Arrivals, Judgement, Timeline, paint::Paint};
+use super::{Arrivals, Judgement, Timeline, describe, paint::Paint};
 use crate::{
     clock::{now_ns, wait_for},
     host::{Config, Daemon, EventStream, INSTANCE, World, ghostctl},
@@ -168,12 +168,13 @@ fn give_back(world: &mut World, seen: &mut Seen, clients: Vec<Client>) -> Result
     for client in again {
         let name = format!("{} (new)", client.name());
         let record = client.stop();
-        let by_ghost = record.iter().any(|e| e.answered_by() == Some(Side::Ghost));
-        ensure!(!by_ghost, "{name}: the ghost answered a new connection");
-        ensure!(
-            record.iter().all(|e| !e.failed()),
-            "{name}: requests failed"
-        );
+        let wrong = record
+            .iter()
+            .find(|e| e.failed() || e.answered_by() == Some(Side::Ghost));
+        if let Some(exchange) = wrong {
+            let what = describe(exchange, seen.called_ns);
+            bail!("{name}: {what}, and should have been answered by the primary");
+        }
     }
     Ok(())
 }
@@ -270,7 +271,8 @@ fn print_tables(paint: Paint, judgement: &Judgement) {
         "  {:<32}{:>8}{:>9}{:>8}{:>13}{:>14}{:>13}",
         "", "sent", "primary", "ghost", "failed open", "failed after", "silence"
     );
-    for (name, sum) in &judgement.clients {
+    for client in &judgement.clients {
+        let (name, sum) = (&client.name, &client.summary);
         println!(
             "  {name:<32}{:>8}{:>9}{:>8}{:>13}{:>14}{:>10.1} ms",
             sum.sent,

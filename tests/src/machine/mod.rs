@@ -15,7 +15,7 @@ mod serve;
 
 pub use handle::{Ending, Machine, machine_binary};
 pub use protocol::{HTTP_PORT, How, MachineSpec, Side, TCP_PORT, UDP_PORT, Who};
-pub(crate) use serve::{DATAGRAM_BYTES, Datagram};
+pub(crate) use serve::{DATAGRAM_BYTES, Datagram, hold_much};
 
 /// The whole of `gdt-machine`.
 pub fn run_binary() -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use axum::{Router, extract::Path, routing::get};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::protocol::{HTTP_PORT, Side, TCP_PORT, UDP_PORT};
 
@@ -69,6 +70,7 @@ pub(super) fn start(side: Side, addresses: &[IpAddr]) -> Result<()> {
     for &address in addresses {
         let at = |port| SocketAddr::new(address, port);
         let udp = UdpSocket::bind(at(UDP_PORT)).with_context(|| format!("bind udp {address}"))?;
+        hold_much(&udp)?;
         let tcp = TcpListener::bind(at(TCP_PORT)).with_context(|| format!("bind tcp {address}"))?;
         let web =
             TcpListener::bind(at(HTTP_PORT)).with_context(|| format!("bind http {address}"))?;
@@ -84,6 +86,16 @@ pub(super) fn start(side: Side, addresses: &[IpAddr]) -> Result<()> {
     thread::Builder::new()
         .name("http".into())
         .spawn(move || serve_http(side, http))?;
+    Ok(())
+}
+
+/// Bytes that may wait for a reader. A process that does not get the processor
+/// for a while must not lose datagrams for it.
+const WAITING_BYTES: usize = 8 << 20;
+
+/// Lets a socket's reader be late, beyond what net.core.rmem_max allows.
+pub(crate) fn hold_much(socket: &UdpSocket) -> std::io::Result<()> {
+    setsockopt(socket, sockopt::RcvBufForce, &WAITING_BYTES)?;
     Ok(())
 }
 

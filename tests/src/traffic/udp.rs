@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::client::{Client, Outcome, Record, Stop};
 use crate::{
     clock::{Pace, now_ns},
-    machine::{DATAGRAM_BYTES, Datagram, UDP_PORT},
+    machine::{DATAGRAM_BYTES, Datagram, UDP_PORT, hold_much},
     netns::NetNs,
 };
 
@@ -43,6 +43,7 @@ fn connect(at: SocketAddr) -> std::io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind(any)?;
     socket.connect(at)?;
+    hold_much(&socket)?;
     socket.set_read_timeout(Some(LOOK_EVERY))?;
     Ok(socket)
 }
