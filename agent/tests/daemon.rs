@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs,
     io::Read as _,
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::MetadataExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command as Process, ExitStatus, Stdio},
     time::Duration,
@@ -19,9 +19,13 @@ use ghostd::{
     steer::{Pins, cgroup_id, ifindex},
 };
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
+use serde_json::Value;
 
 use support::{Cgroup, PinRoot, eventually, isolated, name, run, veth};
 
@@ -82,9 +86,21 @@ struct Daemon {
 
 impl Daemon {
     fn spawn(folder: &Folder, root: &PinRoot, environment: &[(&str, &str)]) -> Self {
+        Self::spawn_by(&[], folder, root, environment)
+    }
+
+    /// By a program that runs another one in some way.
+    fn spawn_by(
+        by: &[&str],
+        folder: &Folder,
+        root: &PinRoot,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut line = by.iter().copied().chain([env!("CARGO_BIN_EXE_ghostd")]);
         let log = folder.file("log");
         let file = fs::File::create(&log).unwrap();
-        let child = Process::new(env!("CARGO_BIN_EXE_ghostd"))
+        let child = Process::new(line.next().unwrap())
+            .args(line)
             .args(["run", "--config"])
             .arg(folder.file("ghostd.toml"))
             .arg("--pins")
@@ -244,6 +260,10 @@ fn two_daemons_never_share_pins() {
         assert_eq!(second.end().code(), Some(1));
         let expected = format!("another ghostd (pid {})", first.child.id());
         assert!(second.log().contains(&expected), "{}", second.log());
+        // Whoever can read the lock's file can take the lock.
+        let lock = second.log();
+        let lock = lock.split("it holds ").nth(1).unwrap().trim();
+        assert_eq!(fs::metadata(lock).unwrap().mode() & 0o777, 0o600);
     });
 }
 
@@ -265,11 +285,76 @@ fn an_interface_that_comes_back_is_steered_again() {
         let first = ifindex("up0").unwrap();
         run("ip link del up0");
         daemon.wait_for_log("InterfaceGone");
+        let findings = || {
+            let status: Value = serde_json::from_str(&daemon.get("/v1/status")).unwrap();
+            status["findings"].clone()
+        };
+        assert_eq!(findings()[0]["code"], "not_attached", "{}", findings());
         veth("up0", "peer0");
         attached(&["tap0", "up0"]);
+        assert_eq!(findings(), Value::Array(Vec::new()));
         assert_ne!(ifindex("up0").unwrap(), first);
         let snapshot = Pins::open(root.path()).unwrap().snapshot().unwrap();
         assert_eq!(snapshot.uplinks.len(), 2, "{:?}", snapshot.uplinks);
+    });
+}
+
+#[test]
+fn a_pin_that_somebody_removed_is_missed() {
+    isolated("a_pin_that_somebody_removed", || {
+        let (root, folder) = (PinRoot::new(), Folder::new("missed"));
+        veth("up0", "peer0");
+        folder.configure("");
+        let daemon = Daemon::start(&folder, &root);
+        assert!(daemon.get("/v1/status").contains("\"findings\":[]"));
+        fs::remove_file(root.path().join("gd_link_reboot")).unwrap();
+        assert!(daemon.get("/v1/status").contains("reboot_unwatched"));
+    });
+}
+
+#[test]
+fn what_cannot_change_while_it_runs_is_refused() {
+    isolated("what_cannot_change", || {
+        let (root, folder) = (PinRoot::new(), Folder::new("fixed"));
+        veth("up0", "peer0");
+        folder.configure("");
+        let mut daemon = Daemon::start(&folder, &root);
+        let file = folder.file("ghostd.toml");
+        let good = fs::read_to_string(&file).unwrap();
+        fs::write(&file, good.replace("[api]", "[api]\nreaders = [4]")).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_log("[api] is fixed while ghostd runs");
+        // A pipe that nobody writes to, and a file without an end, hang nobody.
+        fs::remove_file(&file).unwrap();
+        mkfifo(&file, Mode::S_IRWXU).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_log("it is not a regular file");
+        fs::remove_file(&file).unwrap();
+        fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_log("it is larger than");
+        assert_eq!(uplinks(root.path()), ["up0"]);
+    });
+}
+
+#[test]
+fn the_capabilities_of_its_unit_are_enough() {
+    isolated("the_capabilities_of_its_unit", || {
+        let (root, folder) = (PinRoot::new(), Folder::new("rights"));
+        veth("up0", "peer0");
+        folder.configure(WEB);
+        let by = [
+            "setpriv",
+            "--bounding-set=-all,+bpf,+net_admin,+perfmon",
+            "--no-new-privs",
+        ];
+        for log in ["adopted: false", "adopted: true"] {
+            let mut daemon = Daemon::spawn_by(&by, &folder, &root, &[]);
+            daemon.wait_for_log(" steering ");
+            assert!(daemon.log().contains(log), "{}", daemon.log());
+            let status: Value = serde_json::from_str(&daemon.get("/v1/status")).unwrap();
+            assert_eq!(status["uplinks"][0]["program"], "gd_steer");
+        }
     });
 }
 

@@ -142,6 +142,7 @@ fn snapshot(uplink: Option<XdpMode>) -> Snapshot {
             program_id: 4,
             program: "gd_steer".to_owned(),
         }],
+        troubles: Vec::new(),
     }
 }
 
@@ -430,6 +431,16 @@ fn doctor_finds_what_the_daemon_finds() {
         .collect();
     assert!(codes.contains(&"uplink_gone"), "{codes:?}");
     assert!(!codes.contains(&"daemon_not_running"), "{codes:?}");
+}
+
+#[test]
+fn doctor_asks_the_daemon_where_the_pins_are_not_to_be_seen() {
+    let daemon = Daemon::start(None);
+    // Unreadable for root, too.
+    fs::write(daemon.folder.pins(), "").unwrap();
+    let doctor = daemon.folder.ghostctl(&["-o", "json", "doctor"]);
+    assert_eq!(code(&doctor), 1, "{}", err(&doctor));
+    assert!(out(&doctor).contains("uplink_gone"), "{}", out(&doctor));
 }
 
 fn make_pins(folder: &Folder) {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{
-    facts::{Facts, InterfaceFacts},
+    facts::{DaemonTrouble, Facts, InterfaceFacts},
     look::count,
 };
 use crate::control::dto::{FindingDto, RouteDto, RoutesDto, Severity, StatusDto, TargetDto};
@@ -45,7 +45,17 @@ fn finding(severity: Severity, code: &str, what: &str, mend: &str) -> FindingDto
 }
 
 fn daemon(facts: &Facts) -> Option<FindingDto> {
-    let trouble = facts.daemon_trouble.as_ref()?;
+    let trouble = match facts.daemon_trouble.as_ref()? {
+        DaemonTrouble::Silent(trouble) => trouble,
+        DaemonTrouble::Hidden(trouble) => {
+            return Some(FindingDto::new(
+                Severity::Error,
+                "daemon_hidden",
+                format!("cannot tell whether ghostd runs: {trouble}"),
+                Some("sudo ghostctl doctor".to_owned()),
+            ));
+        }
+    };
     Some(if facts.pinned {
         FindingDto::new(
             Severity::Error,

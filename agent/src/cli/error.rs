@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use super::offline::{OfflineError, chain};
+use super::{
+    facts::DaemonTrouble,
+    offline::{OfflineError, chain},
+};
 use crate::control::dto::Problem;
 
 /// Exit status of ghostctl.
@@ -81,6 +84,16 @@ impl CliError {
     /// Nobody listens, or whoever does is hung.
     pub fn is_unreachable(&self) -> bool {
         self.exit() == Exit::Unreachable
+    }
+
+    /// As a fact for `doctor`.
+    pub(super) fn daemon_trouble(&self) -> DaemonTrouble {
+        match self {
+            Self::Unreachable(_, e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                DaemonTrouble::Hidden(chain(self))
+            }
+            _ => DaemonTrouble::Silent(self.to_string()),
+        }
     }
 
     /// The error, its causes, and what to do about it.

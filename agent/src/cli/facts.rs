@@ -22,8 +22,8 @@ pub struct Facts {
     /// Armed instances whose cgroup the kernel was not told.
     pub cgroup_unknown: Vec<String>,
     /// Why the daemon does not answer; `None` if it does.
-    pub daemon_trouble: Option<String>,
-    /// Something is pinned.
+    pub daemon_trouble: Option<DaemonTrouble>,
+    /// Something is pinned, or may be where we may not look.
     pub pinned: bool,
     /// Why the pins cannot be read, where they had to be.
     pub pins_trouble: Option<String>,
@@ -31,6 +31,15 @@ pub struct Facts {
     pub status: Option<StatusDto>,
     /// Two readings a moment apart.
     pub routes: Option<(RoutesDto, RoutesDto)>,
+}
+
+/// Why the daemon does not answer, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DaemonTrouble {
+    /// Nobody listens, or whoever does is hung.
+    Silent(String),
+    /// We have no right to ask.
+    Hidden(String),
 }
 
 /// An uplink or a port.

@@ -214,7 +214,9 @@ async fn diagnose(client: &Client, pins: &Path, screen: &Screen) -> Result<Exit,
 async fn gather(client: &Client, pins: &Path) -> Result<Facts, CliError> {
     let root = Path::new("/");
     let mut facts = probe::of_kernel(root);
-    facts.pinned = !offline::pins(pins)?.is_empty();
+    // Who may ask the daemon need not have the right to see the pins.
+    let pinned = offline::pins(pins);
+    facts.pinned = pinned.as_ref().map_or(true, |found| !found.is_empty());
     match client.get::<StatusDto>("/v1/status").await {
         Ok(status) => {
             facts.status = Some(status);
@@ -223,8 +225,15 @@ async fn gather(client: &Client, pins: &Path) -> Result<Facts, CliError> {
             facts.routes = Some((before, client.get("/v1/routes").await?));
         }
         Err(error) if error.is_unreachable() => {
-            facts.daemon_trouble = Some(error.to_string());
-            offline::gather(&mut facts, pins, SAMPLE_GAP).await;
+            facts.daemon_trouble = Some(error.daemon_trouble());
+            match pinned {
+                Ok(_) => offline::gather(&mut facts, pins, SAMPLE_GAP).await,
+                Err(error) => facts.pins_trouble = Some(offline::chain(&error)),
+            }
+        }
+        // The daemon itself cannot look at what it needs.
+        Err(CliError::Refused(problem)) if problem.status >= 500 => {
+            facts.pins_trouble = Some(problem.detail);
         }
         Err(error) => return Err(error),
     }

@@ -14,6 +14,13 @@ pub const PROBLEMS_SHOWN_MAX: usize = 20;
 /// Columns of the rendered text. Source lines are never wrapped.
 const WIDTH: usize = 100;
 
+/// Bytes of a file's excerpt: more is no help to a reader, and lines beyond
+/// 65,535 columns cannot be drawn.
+const EXCERPT_BYTES_MAX: usize = 4096;
+
+/// Characters of a message; it may quote what stands in the file.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 /// Byte offsets into the file.
 pub(super) type Span = Range<usize>;
 
@@ -53,6 +60,16 @@ impl Source {
             (start, end)
         };
         start..end.max(start)
+    }
+
+    /// Whether the lines of a span, with one around them, can be shown.
+    fn can_show(&self, span: &Span) -> bool {
+        let text = self.text();
+        let line_start = |at: usize| text[..at].rfind('\n').unwrap_or(0);
+        let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |end| at + end);
+        let start = line_start(line_start(span.start));
+        let end = line_end((line_end(span.end) + 1).min(text.len()));
+        end - start <= EXCERPT_BYTES_MAX
     }
 
     /// Line and column, both from 1, the column in characters.
@@ -104,6 +121,13 @@ fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// One thing that is wrong, or odd, with its place in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -133,7 +157,18 @@ impl Problem {
         self.severity == Severity::Warning
     }
 
-    /// The full text with an excerpt of the file.
+    fn without_excerpt(&self) -> String {
+        let kind = if self.is_warning() {
+            "warning"
+        } else {
+            "error"
+        };
+        let help = self.help.iter().map(|help| format!("  help: {help}\n"));
+        let help: String = help.collect();
+        format!("  {kind}: {}\n{help}", self.one_line())
+    }
+
+    /// The full text with an excerpt of the file, if that is not too long.
     pub fn render(&self, colour: Colour) -> String {
         let styles = match colour {
             Colour::Never => ThemeStyles::none(),
@@ -149,10 +184,14 @@ impl Problem {
             .with_context_lines(1)
             .with_links(false)
             .without_syntax_highlighting();
+        let mut spans = [&self.span]
+            .into_iter()
+            .chain(self.also.iter().map(|a| &a.0));
         let mut text = String::new();
-        if handler.render_report(&mut text, self).is_err() {
-            // Only an excerpt that cannot be made gets here.
-            text = format!("  {}\n", self.one_line());
+        if !spans.all(|span| self.source.can_show(span))
+            || handler.render_report(&mut text, self).is_err()
+        {
+            text = self.without_excerpt();
         }
         let lines = text.lines().map(str::trim_end);
         lines.flat_map(|line| [line, "\n"]).collect()
@@ -306,7 +345,7 @@ impl Problems {
         Problem {
             source: self.source.clone(),
             severity,
-            message: printable(&draft.message).into_owned(),
+            message: shortened(&printable(&draft.message)),
             span: self.source.clamp(&draft.span),
             label: printable(&draft.label).into_owned(),
             also: also.map(|(span, label)| (self.source.clamp(&span), label)),

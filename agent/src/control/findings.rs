@@ -8,7 +8,7 @@ use std::{cmp::Reverse, time::Duration};
 use agent_common::abi::{ABI_VERSION, Position};
 
 use super::dto::{FindingDto, Severity};
-use crate::model::{InstanceView, Snapshot, UplinkView, XdpMode};
+use crate::model::{InstanceView, Snapshot, Trouble, UplinkView, XdpMode};
 
 /// An instance at its ghost for longer than this was probably forgotten: a
 /// host is back from a reboot in less.
@@ -30,6 +30,7 @@ pub fn of_snapshot(seen: &Snapshot) -> Vec<FindingDto> {
     let mut found = Vec::new();
     found.extend(abi(seen));
     found.extend(seen.uplinks.iter().filter_map(uplink));
+    found.extend(seen.troubles.iter().map(trouble));
     found.extend(host_switch(seen));
     found.extend(seen.instances.iter().filter_map(at_ghost));
     found.sort_by_key(|finding| Reverse(finding.severity));
@@ -74,6 +75,48 @@ fn uplink(uplink: &UplinkView) -> Option<FindingDto> {
         )),
         Some(XdpMode::Native | XdpMode::Offloaded) => None,
     }
+}
+
+fn trouble(trouble: &Trouble) -> FindingDto {
+    let (severity, code, what, mend) = match trouble {
+        Trouble::Bare { interface } => (
+            Severity::Error,
+            "not_attached",
+            format!(
+                "{interface} carries no program of ghostd, so what arrives there is neither steered nor fenced"
+            ),
+            format!(
+                "ip link show {interface}; ghostd attaches when it comes back, or at `ghostctl reload`"
+            ),
+        ),
+        Trouble::OtherMode { interface, mode } => (
+            Severity::Warning,
+            "other_mode",
+            format!(
+                "{interface} carries its program in {} mode, unlike the configuration: the mode is fixed while the program is attached",
+                match mode {
+                    XdpMode::Native => "native",
+                    XdpMode::Generic => "generic",
+                    XdpMode::Offloaded => "offloaded",
+                }
+            ),
+            "systemctl stop ghostd; ghostctl clean; systemctl start ghostd (steering pauses)"
+                .to_owned(),
+        ),
+        Trouble::Unwatched { pin } => (
+            Severity::Error,
+            "reboot_unwatched",
+            format!("the pin {pin} is gone, so the kernel does not move instances that reboot"),
+            "systemctl restart ghostd".to_owned(),
+        ),
+        Trouble::Failed { what } => (
+            Severity::Error,
+            "failed",
+            what.clone(),
+            "ghostctl reload; journalctl -u ghostd".to_owned(),
+        ),
+    };
+    FindingDto::new(severity, code, what, Some(mend))
 }
 
 fn host_switch(seen: &Snapshot) -> Option<FindingDto> {

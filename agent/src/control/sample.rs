@@ -133,6 +133,7 @@ pub(crate) fn snapshot() -> Snapshot {
             instance("web", 2, web),
         ],
         uplinks: vec![uplink("eth1", 3, Some(XdpMode::Native))],
+        troubles: Vec::new(),
     }
 }
 

@@ -4,8 +4,9 @@
 //! `/run`, named after the pin root. The kernel drops it with the process.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,9 @@ use nix::{
 };
 
 const FOLDER: &str = "/run/ghostd";
+
+/// Whoever may read a file may lock it, and then keep ghostd from starting.
+const MODE: u32 = 0o600;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
@@ -40,7 +44,13 @@ pub(super) fn take(pins: &Path) -> Result<Flock<File>, LockError> {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(MODE)
             .open(&path)
+            .and_then(|file| {
+                // An earlier version made it readable.
+                file.set_permissions(Permissions::from_mode(MODE))?;
+                Ok(file)
+            })
     };
     let file = open().map_err(|e| LockError::Open(path.clone(), e))?;
     let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

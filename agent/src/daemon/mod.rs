@@ -142,19 +142,14 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
         let _ = api_stops.await;
     }));
     let limits = config.limits;
+    let fixed = settings::Fixed::of(&config);
     let started = Plane::start(pins, &limits, OBJECT)?;
     let channels = Channels {
         requests: queue,
         orders,
         source: Box::new(move || {
             let new = settings::read(&path, Colour::Never)?;
-            if new.limits != limits {
-                return Err(format!(
-                    "{}: limits are fixed while the maps live; to change them: \
-                     stop ghostd, `ghostctl clean`, start it again",
-                    path.display()
-                ));
-            }
+            fixed.check(&path, &new)?;
             Ok(settings::wanted(new))
         }),
         service: notify::service(),

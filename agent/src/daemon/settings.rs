@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -14,14 +16,18 @@ use nix::{
 use crate::{
     config::{self, ApiConfig, Colour, Config, Group, HostFacts},
     control::access::{self, Access},
+    model::Limits,
     orchestrate::wanted::Wanted,
 };
+
+/// 65,536 instances with a route and two ports each take about 16 MiB.
+const CONFIG_BYTES_MAX: u64 = 32 << 20;
 
 /// Reads the configuration and compares it with the host. The error is the
 /// full diagnostic; nothing has been opened then.
 pub(super) fn read(path: &Path, colour: Colour) -> Result<Config, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|e| format!("cannot read the configuration {}: {e}", path.display()))?;
+    let text =
+        text(path).map_err(|e| format!("cannot read the configuration {}: {e}", path.display()))?;
     let mut config =
         config::parse(&path.display().to_string(), &text).map_err(|e| e.render(colour))?;
     let warnings = config::check_host(&config, &facts(&config)).map_err(|e| e.render(colour))?;
@@ -29,6 +35,31 @@ pub(super) fn read(path: &Path, colour: Colour) -> Result<Config, String> {
     // The text of the file has served its purpose.
     config.places = config::Places::default();
     Ok(config)
+}
+
+/// The file's text. The driver waits for it on a reload, so it is a file that
+/// ends, and soon.
+fn text(path: &Path) -> io::Result<String> {
+    // Without O_NONBLOCK a pipe that nobody writes to would never open.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        let text = format!("it is larger than {CONFIG_BYTES_MAX} bytes");
+        return Err(io::Error::other(text));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+        io::Error::other(format!("line {line} is not UTF-8"))
+    })
 }
 
 fn facts(config: &Config) -> HostFacts {
@@ -54,6 +85,41 @@ fn on_cgroup2(path: &Path) -> bool {
     path.ancestors()
         .find_map(|folder| statfs(folder).ok())
         .is_some_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+/// What a running daemon cannot change. A new configuration that does is
+/// refused, so that nobody believes it is in force.
+pub(super) struct Fixed {
+    limits: Limits,
+    pins: PathBuf,
+    api: ApiConfig,
+}
+
+impl Fixed {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            limits: config.limits,
+            pins: config.steering.pins.clone(),
+            api: config.api.clone(),
+        }
+    }
+
+    pub(super) fn check(&self, path: &Path, new: &Config) -> Result<(), String> {
+        let Self { limits, pins, api } = self;
+        let what = if new.limits != *limits {
+            "limits are fixed while the maps live; to change them: \
+             stop ghostd, `ghostctl clean`, start it again"
+        } else if new.steering.pins != *pins {
+            "`pins` is fixed while ghostd runs; to change it: \
+             stop ghostd, `ghostctl clean`, start it again"
+        } else if new.api != *api {
+            "[api] is fixed while ghostd runs; to change it: \
+             restart ghostd, which interrupts no packet"
+        } else {
+            return Ok(());
+        };
+        Err(format!("{}: {what}", path.display()))
+    }
 }
 
 /// What the driver is to bring about.

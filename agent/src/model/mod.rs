@@ -11,6 +11,6 @@ pub use spec::{
     Affinity, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Target, UplinkMode,
 };
 pub use view::{
-    EventView, HostView, InstanceView, PortView, RouteView, Snapshot, SwitchView, UplinkView,
-    XdpMode,
+    EventView, HostView, InstanceView, PortView, RouteView, Snapshot, SwitchView, Trouble,
+    UplinkView, XdpMode,
 };

@@ -94,6 +94,22 @@ pub struct Snapshot {
     /// Sorted by name.
     pub instances: Vec<InstanceView>,
     pub uplinks: Vec<UplinkView>,
+    /// What is not as it should be. Of what is configured only a running
+    /// daemon knows.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Something that keeps steering from being whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// An interface that should carry a program carries none of ours.
+    Bare { interface: String },
+    /// An interface carries its program in another mode than configured.
+    OtherMode { interface: String, mode: XdpMode },
+    /// A tracepoint's link is gone from the pins: reboots are not seen.
+    Unwatched { pin: &'static str },
+    /// What the daemon could not do, and why.
+    Failed { what: String },
 }
 
 /// An event of the kernel side, decoded.

@@ -5,6 +5,7 @@
 
 pub mod agenda;
 pub mod command;
+pub mod complaints;
 pub mod drain;
 pub mod driver;
 pub mod event;

@@ -8,7 +8,10 @@ use std::{
 
 use agent_common::abi::Side;
 
-use crate::model::{Affinity, Ifindex, InstanceName, InstanceSpec, RouteSpec, Target, UplinkMode};
+use crate::model::{
+    Affinity, Ifindex, InstanceName, InstanceSpec, RouteSpec, Target, Trouble, UplinkMode,
+    UplinkView, XdpMode,
+};
 
 /// The configuration, as far as it can change while the daemon runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +101,35 @@ pub fn surplus_links(linked: &[Ifindex], wanted: &BTreeSet<Ifindex>) -> Vec<Ifin
     surplus.copied().collect()
 }
 
+/// Where what interfaces carry differs from what they should. An uplink should
+/// always be there; ports come and go with their microVMs.
+pub fn interface_troubles(
+    wanted: &Wanted,
+    present: &BTreeMap<String, Ifindex>,
+    seen: &[UplinkView],
+) -> Vec<Trouble> {
+    let modes: BTreeMap<&str, XdpMode> = seen
+        .iter()
+        .filter_map(|u| Some((u.interface.as_str(), u.mode?)))
+        .collect();
+    let judge = |(name, carries): (&str, Carries)| {
+        let interface = name.to_owned();
+        match (carries, modes.get(name)) {
+            (Carries::Steer(_), None) => Some(Trouble::Bare { interface }),
+            (Carries::Port, None) if present.contains_key(name) => {
+                Some(Trouble::Bare { interface })
+            }
+            (Carries::Steer(UplinkMode::Native), Some(&mode @ XdpMode::Generic))
+            | (
+                Carries::Steer(UplinkMode::Generic),
+                Some(&mode @ (XdpMode::Native | XdpMode::Offloaded)),
+            ) => Some(Trouble::OtherMode { interface, mode }),
+            (Carries::Steer(_) | Carries::Port, _) => None,
+        }
+    };
+    wanted.interfaces().into_iter().filter_map(judge).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
@@ -106,6 +138,59 @@ mod tests {
 
     use super::*;
     use crate::model::{PortSpec, Service};
+
+    #[test]
+    fn uplinks_without_a_program_and_in_another_mode_are_trouble() {
+        let index = Ifindex(NonZeroU32::MIN);
+        let view = |name: &str, mode| UplinkView {
+            interface: name.to_owned(),
+            ifindex: index,
+            mode,
+            program_id: 1,
+            program: String::new(),
+        };
+        let uplinks = [
+            ("asked", UplinkMode::Generic),
+            ("bare", UplinkMode::Auto),
+            ("dead", UplinkMode::Auto),
+            ("good", UplinkMode::Auto),
+            ("gone", UplinkMode::Native),
+        ];
+        let mut web = instance("web", true, 1);
+        web.ports = ["vnet0", "vnet1"]
+            .map(|name| PortSpec {
+                interface: name.to_owned(),
+                side: Side::Primary,
+                fence: FenceMode::Quiet,
+            })
+            .into();
+        let wanted = Wanted {
+            uplinks: uplinks.map(|(name, mode)| (name.to_owned(), mode)).into(),
+            replace_foreign: false,
+            instances: vec![web],
+        };
+        let present = ["asked", "bare", "dead", "good", "vnet1"];
+        let present = present.map(|name| (name.to_owned(), index)).into();
+        let seen = [
+            view("asked", Some(XdpMode::Native)),
+            view("dead", None),
+            view("good", Some(XdpMode::Generic)),
+        ];
+        let bare = |name: &str| Trouble::Bare {
+            interface: name.to_owned(),
+        };
+        let expected = [
+            Trouble::OtherMode {
+                interface: "asked".to_owned(),
+                mode: XdpMode::Native,
+            },
+            bare("bare"),
+            bare("dead"),
+            bare("gone"),
+            bare("vnet1"),
+        ];
+        assert_eq!(interface_troubles(&wanted, &present, &seen), expected);
+    }
 
     fn instance(name: &str, armed: bool, last: u8) -> InstanceSpec {
         InstanceSpec {

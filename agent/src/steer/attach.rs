@@ -138,7 +138,7 @@ fn make_way(netlink: &mut Netlink, wanted: &Wanted<'_>) -> Result<(), SteerError
             .map(|(_, name)| name);
         return Err(SteerError::ForeignXdp {
             interface: interface_name(wanted.ifindex),
-            name: name.unwrap_or_default(),
+            name: name.ok(),
             id: foreign.program_id,
         });
     }

@@ -93,12 +93,14 @@ pub enum SteerError {
     #[error("there is no interface {0}")]
     NoInterface(String),
     #[error(
-        "interface {interface} carries a foreign XDP program, `{name}` (id {id}); \
-         detach it, or set `replace_foreign = true`"
+        "interface {interface} carries a foreign XDP program, {}; \
+         detach it, or set `replace_foreign = true`",
+        named(.name.as_deref(), *.id)
     )]
     ForeignXdp {
         interface: String,
-        name: String,
+        /// `None` without the right to ask, which is CAP_SYS_ADMIN.
+        name: Option<String>,
         id: u32,
     },
     #[error("cannot {what} on interface {interface}")]
@@ -122,6 +124,13 @@ pub enum SteerError {
     Netlink(&'static str, #[source] io::Error),
     #[error("the kernel threw this switch at the same moment, which stands; look, and try again")]
     Raced,
+}
+
+fn named(name: Option<&str>, id: u32) -> String {
+    match name {
+        Some(name) => format!("`{name}` (id {id})"),
+        None => format!("id {id} (`bpftool prog show id {id}` names it)"),
+    }
 }
 
 impl SteerError {

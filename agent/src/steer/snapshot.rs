@@ -9,10 +9,10 @@ use std::{
 
 use agent_common::abi::{FenceMode, Position, Side, names};
 
-use super::{clock, decode, error::SteerError, netlink::Netlink, objects, pins::Pins, sys};
+use super::{clock, decode, error::SteerError, netlink::Netlink, objects, pins::Pins, sys, watch};
 use crate::model::{
     CounterIndex, HostView, Ifindex, InstanceView, PortView, RouteSpec, RouteView, SlotIndex,
-    Snapshot, SwitchView, UplinkView,
+    Snapshot, SwitchView, Trouble, UplinkView,
 };
 
 impl Pins {
@@ -60,6 +60,9 @@ impl Pins {
             },
             instances,
             uplinks: self.uplinks()?,
+            troubles: watch::missing(&self.root)
+                .map(|pin| Trouble::Unwatched { pin })
+                .collect(),
         })
     }
 
@@ -149,15 +152,24 @@ impl Pins {
     /// Interfaces with a pinned link of ours, by name.
     pub fn uplinks(&self) -> Result<Vec<UplinkView>, SteerError> {
         let mut netlink = Netlink::route()?;
+        // To ask for a program by its id takes CAP_SYS_ADMIN, which the daemon
+        // does not have.
+        let pinned: HashMap<u32, &str> = [names::STEER, names::PORT]
+            .into_iter()
+            .filter_map(|name| Some((self.program_id(name)?, name)))
+            .collect();
         let mut views = Vec::new();
         for ifindex in pinned_interfaces(&self.root)? {
             let path = link_path(&self.root, ifindex);
             let fail = |e| SteerError::OpenPin(path.clone(), e);
             let link = sys::obj_get(&path).map_err(fail)?;
             let info = objects::link_info(link.as_fd()).map_err(fail)?;
-            let program = objects::program_by_id(info.program_id)
-                .and_then(|fd| objects::program_info(fd.as_fd()))
-                .map(|(_, name)| name);
+            let program = match pinned.get(&info.program_id) {
+                Some(&name) => name.to_owned(),
+                None => objects::program_by_id(info.program_id)
+                    .and_then(|fd| objects::program_info(fd.as_fd()))
+                    .map_or(String::new(), |(_, name)| name),
+            };
             let attached = if info.ifindex == 0 {
                 None
             } else {
@@ -173,11 +185,17 @@ impl Pins {
                 ifindex,
                 mode: ours.map(|a| a.mode),
                 program_id: info.program_id,
-                program: program.unwrap_or_default(),
+                program,
             });
         }
         views.sort_by(|a, b| (&a.interface, a.ifindex).cmp(&(&b.interface, b.ifindex)));
         Ok(views)
+    }
+
+    fn program_id(&self, name: &str) -> Option<u32> {
+        let program = sys::obj_get(&self.root.join(name)).ok()?;
+        let (id, _) = objects::program_info(program.as_fd()).ok()?;
+        Some(id)
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 const CATEGORY: &str = "syscalls";
 
 /// Program, tracepoint, and name of the link's pin.
-const WATCHES: [(&str, &str, &str); 2] = [
+const WATCHES: [(&str, &str, &'static str); 2] = [
     // Its counterpart first: it says that a call failed, and must not miss one.
     (names::REBOOT_EXIT, "sys_exit_reboot", "gd_link_reboot_exit"),
     (names::REBOOT, "sys_enter_reboot", "gd_link_reboot"),
@@ -33,6 +33,12 @@ pub(super) fn attach(root: &Path, ebpf: &mut Ebpf) -> Result<(), SteerError> {
         attach_one(root, ebpf, program, tracepoint, pin)?;
     }
     Ok(())
+}
+
+/// Pins of links that are not there: nobody sees what these would.
+pub(super) fn missing(root: &Path) -> impl Iterator<Item = &'static str> {
+    let pins = WATCHES.into_iter().map(|(_, _, pin)| pin);
+    pins.filter(|pin| !root.join(pin).exists())
 }
 
 fn attach_one(

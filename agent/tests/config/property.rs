@@ -31,9 +31,11 @@ fn exercise(text: &str) {
                 assert!(line >= 1 && line <= text.lines().count().max(1));
                 assert!(column >= 1);
                 let shown = problem.render(Colour::Never);
-                let place = format!("any.toml:{line}:{column}]");
+                let place = format!("any.toml:{line}:{column}");
+                // With an excerpt, or without one that would be too long.
+                let placed = [']', ':'].map(|end| shown.contains(&format!("{place}{end}")));
                 assert!(
-                    text.trim().is_empty() || shown.contains(&place),
+                    text.trim().is_empty() || placed.contains(&true),
                     "{place}\n{shown}"
                 );
             }

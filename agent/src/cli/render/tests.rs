@@ -196,7 +196,9 @@ fn sick() -> Facts {
             },
         ],
         cgroup_unknown: vec!["web".to_owned()],
-        daemon_trouble: Some("no daemon answers on /run/ghostd/api.sock".to_owned()),
+        daemon_trouble: Some(DaemonTrouble::Silent(
+            "no daemon answers on /run/ghostd/api.sock".to_owned(),
+        )),
         pinned: true,
         pins_trouble: Some("cannot read what is pinned in /sys/fs/bpf/ghostd".to_owned()),
         status: Some(status_of(Source::Pins, &seen)),

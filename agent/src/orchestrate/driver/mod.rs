@@ -15,7 +15,7 @@ mod requests;
 mod warm;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::pending,
     io,
     time::{Duration, Instant, SystemTime},
@@ -31,6 +31,7 @@ use self::warm::Warmer;
 use super::{
     agenda::{Agenda, Job, Pace},
     command::{Refusal, Request},
+    complaints::Complaints,
     drain::{DRAIN_LOOK, drain_end},
     event::{EventKind, EventLog},
     motion::Motion,
@@ -115,7 +116,9 @@ pub struct Driver {
     interfaces_pace: Pace,
     cgroups_pace: Pace,
     /// What was reported and has not been mended: reported once.
-    complaints: BTreeSet<String>,
+    complaints: Complaints,
+    /// What the last try to bring the kernel to `wanted` could not do.
+    failures: Vec<String>,
 }
 
 /// What the daemon gives to the driver beside the plane.
@@ -169,7 +172,8 @@ impl Driver {
             agenda: Agenda::default(),
             interfaces_pace: Pace::new(NEWS_GAP),
             cgroups_pace: Pace::new(NEWS_GAP),
-            complaints: BTreeSet::new(),
+            complaints: Complaints::default(),
+            failures: Vec::new(),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         driver.record(EventKind::Started { version, adopted });
@@ -380,7 +384,7 @@ impl Driver {
     /// Reports an error, once until it is mended.
     fn complain(&mut self, error: &SteerError) {
         let what = chain(error);
-        if self.complaints.insert(what.clone()) {
+        if self.complaints.add(&what) {
             tracing::warn!(error = %what, class = ?error.class(), "degraded");
             self.log
                 .push(SystemTime::now(), EventKind::Degraded { what });

@@ -41,9 +41,7 @@ impl Driver {
         if !steers && !self.wanted.uplinks.is_empty() && !errors.is_empty() {
             return Err(errors.swap_remove(0));
         }
-        for error in &errors {
-            self.complain(error);
-        }
+        self.fail(&errors);
         self.settle();
         let now = Instant::now();
         self.agenda.set(Job::Egress, now);
@@ -54,13 +52,13 @@ impl Driver {
     /// Brings the kernel to what is wanted, as far as it goes, and reports
     /// what does not.
     pub(super) fn reconcile(&mut self) {
-        self.complaints.clear();
+        self.complaints.next_round();
+        self.failures.clear();
         self.gather();
         let result = self.write_maps();
         self.report(result);
-        for error in self.attach_all() {
-            self.complain(&error);
-        }
+        let errors = self.attach_all();
+        self.fail(&errors);
         self.settle();
     }
 
@@ -91,10 +89,10 @@ impl Driver {
                 return Err(Refusal::Kernel(text));
             }
         }
-        self.complaints.clear();
-        for error in self.attach_all() {
-            self.complain(&error);
-        }
+        self.complaints.forget();
+        self.failures.clear();
+        let errors = self.attach_all();
+        self.fail(&errors);
         self.settle();
         self.record(EventKind::ConfigReloaded {
             instances: self.wanted.instances.len(),
@@ -128,12 +126,20 @@ impl Driver {
     fn report(&mut self, result: Result<(), ReconcileError>) {
         let Err(error) = result else { return };
         let what = chain(&error);
-        tracing::error!(error = %what, "degraded");
-        if self.complaints.insert(what.clone()) {
-            self.record(EventKind::Degraded { what });
+        if self.complaints.add(&what) {
+            tracing::error!(error = %what, "degraded");
+            self.record(EventKind::Degraded { what: what.clone() });
         }
+        self.failures.push(what);
         self.agenda
             .no_later_than(Job::Reconcile, Instant::now() + RETRY);
+    }
+
+    fn fail(&mut self, errors: &[SteerError]) {
+        for error in errors {
+            self.complain(error);
+            self.failures.push(chain(error));
+        }
     }
 
     /// What follows from new maps.

@@ -7,12 +7,12 @@ use tokio::time;
 
 use super::Driver;
 use crate::{
-    model::InstanceName,
+    model::{InstanceName, Trouble},
     orchestrate::{
         command::{Answer, Caller, Command, Refusal, Request, Subject},
         event::EventKind,
         motion::Motion,
-        wanted::side_targets,
+        wanted::{interface_troubles, side_targets},
     },
     steer::{NextHop, SteerError, chain},
 };
@@ -75,7 +75,14 @@ impl Driver {
             Command::Disarm(name) => self.move_one(name, Motion::Disarm, by),
             Command::Reload => self.reload(),
             Command::Snapshot => {
-                let snapshot = self.plane.pins().snapshot().map_err(|e| kernel(&e))?;
+                let mut snapshot = self.plane.pins().snapshot().map_err(|e| kernel(&e))?;
+                let interfaces =
+                    interface_troubles(&self.wanted, &self.facts.ifindex, &snapshot.uplinks);
+                let failures = self.failures.iter().cloned();
+                let failures = failures.map(|what| Trouble::Failed { what });
+                snapshot
+                    .troubles
+                    .extend(interfaces.into_iter().chain(failures));
                 Ok(Answer::Snapshot(Box::new(snapshot)))
             }
         }
