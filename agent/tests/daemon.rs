@@ -237,10 +237,14 @@ fn a_wrong_configuration_on_reload_leaves_the_old_one() {
         assert_eq!(position(&root), Position::Primary);
         assert!(daemon.get("/v1/events").contains("Not A Name"));
 
+        let throw = Command::Throw(Subject::Instance(name("web")));
+        let pins = Pins::open(root.path()).unwrap();
+        assert_eq!(pins.command(&throw, 1).unwrap(), Answer::Done);
         folder.configure(&WEB.replace("\"web\"", "\"api\"").replace("tap0", "tap1"));
         veth("tap1", "vm1");
         daemon.signal(Signal::SIGHUP);
         daemon.wait_for_log("ConfigReloaded");
+        assert!(daemon.get("/v1/events").contains("web was taken out"));
         let snapshot = Pins::open(root.path()).unwrap().snapshot().unwrap();
         assert_eq!(snapshot.instances.len(), 1);
         assert_eq!(snapshot.instances[0].name, "api");

@@ -145,7 +145,10 @@ fn a_foreign_program_is_named_and_kept_unless_told_to_replace_it() {
             else {
                 panic!("{}", chain(&refused));
             };
-            assert_eq!((interface.as_str(), name.as_str()), ("up0", names::PORT));
+            assert_eq!(
+                (interface.as_str(), name.as_deref()),
+                ("up0", Some(names::PORT))
+            );
             if by_link {
                 assert_eq!(*found, id.uplinks[0].program_id);
             }

@@ -11,6 +11,9 @@ use crate::control::dto::{FindingDto, RouteDto, RoutesDto, Severity, StatusDto, 
 /// Oldest kernel that has everything the programs use.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
+/// From this many on, instances without a known cgroup are one finding.
+const CGROUPS_NAMED_MAX: usize = 5;
+
 /// CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON (include/uapi/linux/capability.h).
 const CAPABILITIES: [(u8, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
 
@@ -32,7 +35,7 @@ pub fn examine(facts: &Facts) -> Vec<FindingDto> {
             .iter()
             .map(|x| foreign(x, &facts.interfaces)),
     );
-    found.extend(facts.cgroup_unknown.iter().map(|name| cgroup(name)));
+    found.extend(cgroups(&facts.cgroup_unknown));
     if let Some((before, after)) = &facts.routes {
         found.extend(counters(before, after));
     }
@@ -251,6 +254,21 @@ fn foreign(seen: &super::facts::ForeignXdp, ours: &[InterfaceFacts]) -> FindingD
             "bpftool net detach xdp dev {interface}, if nobody needs it, or `replace_foreign = true` for the interface in the configuration; then systemctl restart ghostd"
         )),
     )
+}
+
+/// Beyond a few it is one cause, and must not push the rest off the screen.
+fn cgroups(unknown: &[String]) -> Vec<FindingDto> {
+    let Some(named) = unknown.get(..CGROUPS_NAMED_MAX) else {
+        return unknown.iter().map(|name| cgroup(name)).collect();
+    };
+    let what = format!(
+        "{} instances are armed, but the kernel does not know their cgroups: their own reboots go unnoticed ({}, ...)",
+        unknown.len(),
+        named.join(", ")
+    );
+    let mend =
+        "start the instances, or mend `cgroup` in the configuration and run: ghostctl reload";
+    vec![finding(Severity::Warning, "cgroup_unknown", &what, mend)]
 }
 
 fn cgroup(instance: &str) -> FindingDto {

@@ -21,7 +21,7 @@ use super::{
 const CATEGORY: &str = "syscalls";
 
 /// Program, tracepoint, and name of the link's pin.
-const WATCHES: [(&str, &str, &'static str); 2] = [
+const WATCHES: [(&str, &str, &str); 2] = [
     // Its counterpart first: it says that a call failed, and must not miss one.
     (names::REBOOT_EXIT, "sys_exit_reboot", "gd_link_reboot_exit"),
     (names::REBOOT, "sys_enter_reboot", "gd_link_reboot"),

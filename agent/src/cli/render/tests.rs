@@ -220,6 +220,18 @@ fn doctor_text() {
 }
 
 #[test]
+fn many_instances_without_a_cgroup_are_one_finding() {
+    let facts = Facts {
+        cgroup_unknown: (1..=857).map(|i| format!("vm{i}")).collect(),
+        ..sick()
+    };
+    let found = doctor::examine(&facts);
+    let mut found = found.iter().filter(|f| f.code == "cgroup_unknown");
+    assert!(found.next().unwrap().what.starts_with("857 instances"));
+    assert_eq!(found.next(), None);
+}
+
+#[test]
 fn a_healthy_host_has_no_findings() {
     let facts = Facts {
         capabilities: Some(u64::MAX),

@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use agent_common::abi::{HostSwitch, Position};
+
 use super::{Driver, RETRY, Sign};
 use crate::{
-    model::SlotIndex,
+    model::{InstanceName, SlotIndex},
     orchestrate::{
         agenda::Job,
         command::{Answer, Refusal},
@@ -75,6 +77,7 @@ impl Driver {
         let before = std::mem::replace(&mut self.wanted, wanted);
         self.watch_cgroups();
         self.gather();
+        let abandoned = self.abandoned();
         match self.write_maps() {
             Ok(()) => {}
             Err(ReconcileError::Plan(e)) => {
@@ -94,11 +97,35 @@ impl Driver {
         let errors = self.attach_all();
         self.fail(&errors);
         self.settle();
+        for name in abandoned {
+            self.record(EventKind::Degraded {
+                what: format!(
+                    "instance {name} was taken out of the configuration while not at its primary: \
+                     its packets go to the primary now, or nowhere"
+                ),
+            });
+        }
         self.record(EventKind::ConfigReloaded {
             instances: self.wanted.instances.len(),
             routes: self.wanted.routes(),
         });
         Ok(Answer::Done)
+    }
+
+    /// Instances that are not wanted any more and not at their primaries.
+    fn abandoned(&self) -> Vec<InstanceName> {
+        let board = self.plane.pins().board();
+        let generation = HostSwitch::short(board.host_generation());
+        let away = |slot: SlotIndex| {
+            let position = board.control(slot).and_then(|c| c.effective(generation));
+            matches!(position, Some(Position::Ghost | Position::Draining))
+        };
+        let dropped = self.slots.iter();
+        let dropped = dropped.filter(|(name, _)| self.wanted.instance(name).is_none());
+        dropped
+            .filter(|&(_, &slot)| away(slot))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn refuse(&mut self, diagnostic: String) -> Refusal {
