@@ -30,6 +30,10 @@ const TARGETS_MAX: usize = 16;
 impl Driver {
     pub(super) async fn on_request(&mut self, request: Request) {
         let Request { command, by, reply } = request;
+        // Whoever asked has been told that it failed: nothing moves afterwards.
+        if reply.is_closed() {
+            return;
+        }
         let result = self.command(&command, by).await;
         if let Err(refusal) = &result {
             tracing::info!(?command, uid = by.uid, pid = by.pid, error = %refusal, "refused");
