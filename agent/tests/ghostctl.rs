@@ -8,6 +8,7 @@ use std::{
     io::{BufRead, BufReader},
     net::IpAddr,
     num::NonZeroU32,
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -332,6 +333,16 @@ fn offline_is_refused_while_a_daemon_answers() {
         assert_eq!(code(&refused), 2, "{args:?}: {refused:?}");
         assert!(err(&refused).contains("leave out `--offline`"));
     }
+}
+
+/// As a daemon that is stopped, or waits for a lock for ever.
+#[test]
+fn offline_is_for_a_daemon_that_hangs_too() {
+    let folder = Folder::new();
+    let _silent = UnixListener::bind(folder.socket()).unwrap();
+    let tried = folder.ghostctl(&["switch", "throw", "web", "--offline"]);
+    // It got as far as the pins, of which there are none.
+    assert!(err(&tried).contains("nothing is pinned"), "{tried:?}");
 }
 
 #[test]

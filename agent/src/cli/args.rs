@@ -147,7 +147,7 @@ pub struct One {
 
 #[derive(Debug, Group)]
 pub struct Way {
-    /// Store to the pinned switch without the daemon; refused while one answers
+    /// Store to the pinned switch without the daemon; refused while one answers within 3 seconds
     #[arg(long)]
     pub offline: bool,
 }

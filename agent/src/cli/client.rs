@@ -22,6 +22,9 @@ use crate::control::dto::{EventLine, HealthDto, Problem};
 /// The daemon gives its own driver ten seconds; then it says so itself.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A daemon that has not said how it is by then hangs.
+const HANG: Duration = Duration::from_secs(3);
+
 /// 100,000 routes are about 70 MB.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -83,6 +86,15 @@ impl Client {
             Err(error @ CliError::Unreachable(..)) => Err(error),
             _ => Err(CliError::DaemonRuns),
         }
+    }
+
+    /// Makes sure that no daemon answers: one that hangs is when an operator
+    /// has to move switches without it. Both sides swap a switch's word whole,
+    /// so it does no harm if it wakes up.
+    pub(super) async fn expect_no_answer(&self) -> Result<(), CliError> {
+        time::timeout(HANG, self.expect_none())
+            .await
+            .unwrap_or(Ok(()))
     }
 
     async fn exchange<T: DeserializeOwned>(

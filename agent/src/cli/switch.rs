@@ -38,7 +38,7 @@ pub(super) async fn run(
         offline,
     } = order;
     let outcome = if offline {
-        client.expect_none().await?;
+        client.expect_no_answer().await?;
         offline::carry_out(&command, pins)?
     } else {
         let uri = match instance {
