@@ -4,7 +4,7 @@
 use core::ptr;
 
 use agent_common::{
-    abi::{EGRESS_SLOTS, HOP_SLOTS},
+    abi::{EGRESS_SLOTS, Hop},
     packet::{Addr, Ip, NextHop, Rewrite, Way},
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_ktime_get_coarse_ns};
@@ -87,6 +87,7 @@ pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> 
         if hop.valid_until_ns > now_ns
             && hop.ingress == maps.ingress
             && same(&hop.dst, new.dst.words())
+            && same(&hop.src, new.src.words())
         {
             return NextHop {
                 way: Way::Direct,
@@ -103,7 +104,7 @@ pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> 
 
 #[inline(always)]
 fn slot<A: Family>(new: &Rewrite<A>) -> u32 {
-    new.dst.filter().word % HOP_SLOTS
+    Hop::slot(new.src.filter().word, new.dst.filter().word)
 }
 
 #[inline(always)]
@@ -171,6 +172,7 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>, hop: &mut NextH
         // SAFETY: as for the read in `next_hop`.
         let cached = unsafe { &mut *cached };
         cached.dst = new.dst.words();
+        cached.src = new.src.words();
         cached.ingress = maps.ingress;
         cached.egress = egress;
         cached.mtu = hop.mtu;

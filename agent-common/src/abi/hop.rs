@@ -1,6 +1,6 @@
 //! Next hops: a per-CPU cache of routing decisions, and what bounds it.
 
-/// Slots of `gd_hops`, per CPU; direct-mapped by destination.
+/// Slots of `gd_hops`, per CPU; direct-mapped by both addresses.
 pub const HOP_SLOTS: u32 = 1024;
 
 /// Slots of `gd_egress`. Slot `ifindex % EGRESS_SLOTS` holds the index of a
@@ -8,7 +8,10 @@ pub const HOP_SLOTS: u32 = 1024;
 /// packets go up the stack, which is slower and still right.
 pub const EGRESS_SLOTS: u32 = 4096;
 
-/// Value of `gd_hops`: how `bpf_fib_lookup` answered for one destination.
+/// Value of `gd_hops`: how `bpf_fib_lookup` answered for a pair of addresses.
+///
+/// For a pair, because a host with more than one uplink routes by source as
+/// well (`ip rule add from ...`), and so do routes with several next hops.
 ///
 /// Used until `valid_until_ns`, which is milliseconds ahead: a route or a
 /// neighbour that changes is seen that soon, without any invalidation.
@@ -27,7 +30,18 @@ pub struct Hop {
     pub mtu: u32,
     /// Destination, then source MAC address: the first 12 bytes of the frame.
     pub macs: [u32; 3],
-    pub pad: [u32; 4],
+    /// The new source, like `dst`.
+    pub src: [u32; 4],
+}
+
+impl Hop {
+    /// Where the answer for two addresses is kept, given the words of their
+    /// [`super::Filter`]s. An odd factor, so that neither address alone leaves
+    /// slots unused.
+    #[inline(always)]
+    pub const fn slot(src_word: u32, dst_word: u32) -> u32 {
+        (src_word.wrapping_mul(0x9e37_79b1) ^ dst_word) % HOP_SLOTS
+    }
 }
 
 /// Value of `gd_icmp_budget`, per CPU: a token bucket for the ICMP errors that

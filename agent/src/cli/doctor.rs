@@ -192,6 +192,7 @@ fn interface(seen: &InterfaceFacts) -> Vec<FindingDto> {
         v4_forwarding,
         v6_forwarding,
         rp_filter,
+        bridge_port,
     } = seen;
     let mut found = Vec::new();
     let mut off = |version: &str, mend: String| {
@@ -222,6 +223,20 @@ fn interface(seen: &InterfaceFacts) -> Vec<FindingDto> {
             Some(format!(
                 "sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{}.rp_filter=2",
                 sysctl_name(name)
+            )),
+        ));
+    }
+    // The bridge looks at the frame's MAC address, which is the primary's
+    // still, and not at the translated IP address.
+    if *bridge_port {
+        found.push(FindingDto::new(
+            Severity::Warning,
+            "bridge_port",
+            format!(
+                "{name} is a port of a bridge: a packet for the primary's MAC address goes to the primary by the bridge wherever the switch points, unless it leaves by an interface of ghostd's own"
+            ),
+            Some(format!(
+                "take {name} off the bridge (ip link set {name} nomaster) and route to the copies through this host"
             )),
         ));
     }

@@ -51,6 +51,7 @@ pub struct InterfaceFacts {
     pub v6_forwarding: Option<bool>,
     /// The effective value: the greater of `all` and the interface's own.
     pub rp_filter: Option<u8>,
+    pub bridge_port: bool,
 }
 
 /// An XDP program that is not ghostd's.

@@ -57,6 +57,7 @@ pub(super) fn of_interface(root: &Path, name: &str, families: Families) -> Inter
             .map(|(own, all)| own && all)
             .filter(|_| families.v6),
         rp_filter: rp_filter.filter(|_| families.v4),
+        bridge_port: root.join(format!("sys/class/net/{name}/brport")).exists(),
     }
 }
 
@@ -129,6 +130,7 @@ mod tests {
             ("proc/sys/net/ipv6/conf/all/forwarding", "0\n"),
             ("proc/sys/net/ipv6/conf/eth0.7/forwarding", "1\n"),
             ("sys/kernel/btf/vmlinux", ""),
+            ("sys/class/net/eth0.7/brport/state", "3\n"),
         ];
         for (path, text) in files {
             let path = root.join(path);
@@ -157,11 +159,13 @@ mod tests {
             v4_forwarding: Some(true),
             v6_forwarding: Some(false),
             rp_filter: Some(1),
+            bridge_port: true,
         };
         assert_eq!(eth, expected);
         assert_eq!(
             (gone.v4_forwarding, gone.v6_forwarding, gone.rp_filter),
             (None, None, None)
         );
+        assert!(!gone.bridge_port);
     }
 }

@@ -2,23 +2,23 @@
 
 use std::net::IpAddr;
 
-use agent_common::abi::{Filter, HOP_SLOTS, Hop, names};
+use agent_common::abi::{Filter, Hop, names};
 use anyhow::{Context, Result};
 use ghostd_tests::{clock::now_ns, topology::Family};
 
 use crate::{
-    lab::{Got, Lab, TICK, Tally::*, arriving, counter, departing, ghost, lab, request},
+    lab::{Got, Lab, TICK, Tally::*, arriving, client, counter, departing, ghost, lab, request},
     packet::{Body, Packet, payload},
     place::Port,
 };
 
-/// Where the answer for a destination is kept.
-fn slot(addr: IpAddr) -> u32 {
-    let filter = match addr {
-        IpAddr::V4(addr) => Filter::v4(addr.octets()),
-        IpAddr::V6(addr) => Filter::v6(addr.octets()),
-    };
-    filter.word % HOP_SLOTS
+/// Where the answer for the client's packets to the ghost is kept.
+fn slot(family: Family) -> u32 {
+    let [src, dst] = [client(family), ghost(family)].map(|addr| match addr {
+        IpAddr::V4(addr) => Filter::v4(addr.octets()).word,
+        IpAddr::V6(addr) => Filter::v6(addr.octets()).word,
+    });
+    Hop::slot(src, dst)
 }
 
 /// As it lies in a header.
@@ -57,7 +57,7 @@ fn the_answer_of_the_routing_table_is_kept_for_milliseconds() -> Result<()> {
         for family in Family::BOTH {
             lab.serve(family, 0, ghost(family))?;
             expect_by(lab, "asked", family, Port::Wide.far_mac(), Port::Wide.mac());
-            let cpus: Vec<Hop> = lab.object.per_cpu(names::HOPS, slot(ghost(family)))?;
+            let cpus: Vec<Hop> = lab.object.per_cpu(names::HOPS, slot(family))?;
             let kept = cpus.iter().find(|hop| hop.valid_until_ns != 0);
             let kept = kept.context("no answer was kept")?;
             let want = Hop {
@@ -67,7 +67,7 @@ fn the_answer_of_the_routing_table_is_kept_for_milliseconds() -> Result<()> {
                 egress: lab.place.index(Port::Wide),
                 mtu: Port::Wide.mtu(),
                 macs: macs(Port::Wide.far_mac(), Port::Wide.mac()),
-                pad: [0; 4],
+                src: words(client(family)),
             };
             assert_eq!(*kept, want);
             assert!(kept.valid_until_ns < now_ns() + TICK);
@@ -91,13 +91,17 @@ fn only_a_fresh_answer_to_the_same_question_is_used() -> Result<()> {
                 egress: lab.place.index(Port::Narrow),
                 mtu: 1400,
                 macs: macs(TO, FROM),
-                pad: [0; 4],
+                src: words(client(family)),
             };
             let mut other_dst = planted;
-            other_dst.dst[if family == Family::V4 { 0 } else { 3 }] ^= 1;
+            let last = if family == Family::V4 { 0 } else { 3 };
+            other_dst.dst[last] ^= 1;
+            let mut other_src = planted;
+            other_src.src[last] ^= 1;
             for (what, hop, (to, from)) in [
                 ("fresh", planted, (TO, FROM)),
                 ("another target", other_dst, true_macs),
+                ("another source", other_src, true_macs),
                 (
                     "another way in",
                     Hop {
@@ -115,8 +119,7 @@ fn only_a_fresh_answer_to_the_same_question_is_used() -> Result<()> {
                     true_macs,
                 ),
             ] {
-                lab.object
-                    .set_per_cpu(names::HOPS, slot(ghost(family)), hop)?;
+                lab.object.set_per_cpu(names::HOPS, slot(family), hop)?;
                 expect_by(lab, what, family, to, from);
             }
         }

@@ -182,6 +182,7 @@ fn sick() -> Facts {
             v4_forwarding: Some(false),
             v6_forwarding: Some(false),
             rp_filter: Some(1),
+            bridge_port: false,
         }],
         foreign_xdp: vec![
             ForeignXdp {
@@ -246,11 +247,17 @@ fn a_healthy_host_has_no_findings() {
             v4_forwarding: Some(true),
             v6_forwarding: Some(true),
             rp_filter: Some(2),
+            bridge_port: false,
         }],
         pinned: true,
         ..Facts::default()
     };
     assert_eq!(doctor::examine(&facts), []);
+    let mut bridged = facts.clone();
+    bridged.interfaces[0].bridge_port = true;
+    let found = doctor::examine(&bridged);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, "bridge_port");
     for release in ["7.0", "6.10.3", "6.1"] {
         let kernel_release = Some(release.to_owned());
         let facts = Facts {
