@@ -80,14 +80,15 @@ impl Family for agent_common::packet::V6 {
 pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
     // SAFETY: helper without arguments.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if let Some(hop) = HOPS.get_ptr_mut(slot(new)) {
+    let src = source(ip, new);
+    if let Some(hop) = HOPS.get_ptr_mut(slot(src, new.dst)) {
         // SAFETY: a per-CPU element, and XDP programs do not interrupt each
         // other on a CPU: nobody writes while we read.
         let hop = unsafe { &*hop };
         if hop.valid_until_ns > now_ns
             && hop.ingress == maps.ingress
             && same(&hop.dst, new.dst.words())
-            && same(&hop.src, new.src.words())
+            && same(&hop.src, src.words())
         {
             return NextHop {
                 way: Way::Direct,
@@ -103,8 +104,16 @@ pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> 
 }
 
 #[inline(always)]
-fn slot<A: Family>(new: &Rewrite<A>) -> u32 {
-    Hop::slot(new.src.filter().word, new.dst.filter().word)
+fn slot<A: Family>(src: A, dst: A) -> u32 {
+    Hop::slot(src.filter().word, dst.filter().word)
+}
+
+/// The source that an answer is kept for: a service's, because hosts with more
+/// than one uplink route replies by it. Not a client's: there are too many to
+/// keep one each.
+#[inline(always)]
+fn source<A: Family>(ip: &Ip<A>, new: &Rewrite<A>) -> A {
+    if new.src == ip.src { A::ZERO } else { new.src }
 }
 
 #[inline(always)]
@@ -168,11 +177,12 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>, hop: &mut NextH
     hop.egress = egress;
     hop.macs = macs;
     hop.mtu = u32::from(params.tot_len);
-    if let Some(cached) = HOPS.get_ptr_mut(slot(new)) {
+    let src = source(ip, new);
+    if let Some(cached) = HOPS.get_ptr_mut(slot(src, new.dst)) {
         // SAFETY: as for the read in `next_hop`.
         let cached = unsafe { &mut *cached };
         cached.dst = new.dst.words();
-        cached.src = new.src.words();
+        cached.src = src.words();
         cached.ingress = maps.ingress;
         cached.egress = egress;
         cached.mtu = hop.mtu;

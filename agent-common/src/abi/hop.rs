@@ -8,10 +8,9 @@ pub const HOP_SLOTS: u32 = 1024;
 /// packets go up the stack, which is slower and still right.
 pub const EGRESS_SLOTS: u32 = 4096;
 
-/// Value of `gd_hops`: how `bpf_fib_lookup` answered for a pair of addresses.
-///
-/// For a pair, because a host with more than one uplink routes by source as
-/// well (`ip rule add from ...`), and so do routes with several next hops.
+/// Value of `gd_hops`: how `bpf_fib_lookup` answered for a destination, and for
+/// a source where that is a service: a host with more than one uplink routes
+/// replies by it (`ip rule add from ...`).
 ///
 /// Used until `valid_until_ns`, which is milliseconds ahead: a route or a
 /// neighbour that changes is seen that soon, without any invalidation.
@@ -30,7 +29,7 @@ pub struct Hop {
     pub mtu: u32,
     /// Destination, then source MAC address: the first 12 bytes of the frame.
     pub macs: [u32; 3],
-    /// The new source, like `dst`.
+    /// The source, like `dst`; zero if it is a client's.
     pub src: [u32; 4],
 }
 

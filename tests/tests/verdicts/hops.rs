@@ -1,24 +1,35 @@
 //! Next hops that are kept for milliseconds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agent_common::abi::{Filter, Hop, names};
 use anyhow::{Context, Result};
 use ghostd_tests::{clock::now_ns, topology::Family};
 
 use crate::{
-    lab::{Got, Lab, TICK, Tally::*, arriving, client, counter, departing, ghost, lab, request},
+    lab::{
+        Got, Lab, TICK, Tally::*, arriving, client, counter, departing, ghost, lab, request,
+        service,
+    },
     packet::{Body, Packet, payload},
     place::Port,
 };
 
-/// Where the answer for the client's packets to the ghost is kept.
-fn slot(family: Family) -> u32 {
-    let [src, dst] = [client(family), ghost(family)].map(|addr| match addr {
+/// Where the answer for packets from `src` to `dst` is kept.
+fn slot(src: IpAddr, dst: IpAddr) -> u32 {
+    let [src, dst] = [src, dst].map(|addr| match addr {
         IpAddr::V4(addr) => Filter::v4(addr.octets()).word,
         IpAddr::V6(addr) => Filter::v6(addr.octets()).word,
     });
     Hop::slot(src, dst)
+}
+
+/// In place of a client, for which no answer of its own is kept.
+fn anybody(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// As it lies in a header.
@@ -57,7 +68,9 @@ fn the_answer_of_the_routing_table_is_kept_for_milliseconds() -> Result<()> {
         for family in Family::BOTH {
             lab.serve(family, 0, ghost(family))?;
             expect_by(lab, "asked", family, Port::Wide.far_mac(), Port::Wide.mac());
-            let cpus: Vec<Hop> = lab.object.per_cpu(names::HOPS, slot(family))?;
+            let cpus: Vec<Hop> = lab
+                .object
+                .per_cpu(names::HOPS, slot(anybody(family), ghost(family)))?;
             let kept = cpus.iter().find(|hop| hop.valid_until_ns != 0);
             let kept = kept.context("no answer was kept")?;
             let want = Hop {
@@ -67,7 +80,7 @@ fn the_answer_of_the_routing_table_is_kept_for_milliseconds() -> Result<()> {
                 egress: lab.place.index(Port::Wide),
                 mtu: Port::Wide.mtu(),
                 macs: macs(Port::Wide.far_mac(), Port::Wide.mac()),
-                src: words(client(family)),
+                src: words(anybody(family)),
             };
             assert_eq!(*kept, want);
             assert!(kept.valid_until_ns < now_ns() + TICK);
@@ -91,7 +104,7 @@ fn only_a_fresh_answer_to_the_same_question_is_used() -> Result<()> {
                 egress: lab.place.index(Port::Narrow),
                 mtu: 1400,
                 macs: macs(TO, FROM),
-                src: words(client(family)),
+                src: words(anybody(family)),
             };
             let mut other_dst = planted;
             let last = if family == Family::V4 { 0 } else { 3 };
@@ -119,9 +132,33 @@ fn only_a_fresh_answer_to_the_same_question_is_used() -> Result<()> {
                     true_macs,
                 ),
             ] {
-                lab.object.set_per_cpu(names::HOPS, slot(family), hop)?;
+                lab.object
+                    .set_per_cpu(names::HOPS, slot(anybody(family), ghost(family)), hop)?;
                 expect_by(lab, what, family, to, from);
             }
+        }
+        Ok(())
+    })
+}
+
+/// Hosts with more than one uplink choose it by the service's address.
+#[test]
+fn a_replys_answer_is_kept_for_its_service() -> Result<()> {
+    lab(|lab| {
+        for family in Family::BOTH {
+            lab.serve(family, 0, ghost(family))?;
+            let (from, to) = (service(family, 0), client(family));
+            let ends = request(family, 0).reversed();
+            let sent = arriving(Port::Wide, ends, Body::Udp(payload(30)))
+                .with(|p| p.ends.source = ghost(family));
+            let out = departing(sent.clone().with(|p| p.ends.source = from), Port::Uplink);
+            let want =
+                Got::redirected(&out).counting(counter(family, 0), &[Reverse(sent.counted())]);
+            lab.expect("from the ghost", Port::Wide, &sent.bytes(), &want);
+            let cpus: Vec<Hop> = lab.object.per_cpu(names::HOPS, slot(from, to))?;
+            let kept = cpus.iter().find(|hop| hop.valid_until_ns != 0);
+            let kept = kept.context("no answer was kept")?;
+            assert_eq!((kept.src, kept.dst), (words(from), words(to)));
         }
         Ok(())
     })
