@@ -4,10 +4,13 @@
 use core::ptr;
 
 use agent_common::{
-    abi::{EGRESS_SLOTS, Hop},
+    abi::{EGRESS_REFLECT, EGRESS_SLOTS, Hop},
     packet::{Addr, Ip, NextHop, Rewrite, Way},
 };
-use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_ktime_get_coarse_ns};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::generated::{bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_redirect},
+};
 
 use crate::{
     maps::{EGRESS, HOPS},
@@ -103,6 +106,22 @@ pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> 
     hop
 }
 
+/// The element of `gd_egress` for an interface; maybe of another one.
+#[inline(always)]
+fn device(ifindex: u32) -> u32 {
+    EGRESS.get(ifindex % EGRESS_SLOTS).copied().unwrap_or(0)
+}
+
+/// Sends a frame back by the interface that it came in by.
+#[inline(always)]
+pub(crate) fn reflect(ingress: u32) -> u32 {
+    if device(ingress) == ingress | EGRESS_REFLECT {
+        // SAFETY: helper with plain arguments.
+        return unsafe { bpf_redirect(ingress, 0) as u32 };
+    }
+    xdp_action::XDP_TX
+}
+
 #[inline(always)]
 fn slot<A: Family>(src: A, dst: A) -> u32 {
     Hop::slot(src.filter().word, dst.filter().word)
@@ -165,7 +184,7 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>, hop: &mut NextH
     }
     let egress = params.ifindex;
     // Same interface: XDP_TX needs no redirect, so no entry either.
-    if egress != maps.ingress && EGRESS.get(egress % EGRESS_SLOTS).copied() != Some(egress) {
+    if egress != maps.ingress && device(egress) & !EGRESS_REFLECT != egress {
         return Way::Up;
     }
     let [d, s] = [params.dmac, params.smac];

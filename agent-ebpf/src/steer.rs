@@ -19,6 +19,7 @@ use aya_ebpf::{
 
 use crate::{
     frame::XdpFrame,
+    hop::reflect,
     maps::{PORTS, SCRATCH},
     tables::{Maps, host_generation, switch},
 };
@@ -183,7 +184,7 @@ where
 #[inline(always)]
 fn carry_out(maps: &Maps, action: Action) -> u32 {
     match action.kind {
-        ActionKind::Send if action.value == maps.ingress => xdp_action::XDP_TX,
+        ActionKind::Send if action.value == maps.ingress => reflect(maps.ingress),
         // SAFETY: helper with plain arguments.
         ActionKind::Send => unsafe { bpf_redirect(action.value, 0) as u32 },
         ActionKind::Drop => xdp_action::XDP_DROP,
@@ -227,7 +228,8 @@ fn answer<A: Answer, const QUOTE_MAX: usize>(ctx: *mut xdp_md, l3: u64, mtu: u32
     if unsafe { bpf_xdp_adjust_tail(ctx, -(cut as i32)) } != 0 {
         return xdp_action::XDP_DROP;
     }
-    xdp_action::XDP_TX
+    // SAFETY: the kernel passes a valid context.
+    reflect(unsafe { (*ctx).ingress_ifindex })
 }
 
 /// Whether (not zero) the copy behind this port may not send this frame.

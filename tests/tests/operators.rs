@@ -1,7 +1,13 @@
 //! Stories of operators: throw, restore, drain, and what clients see of it.
 
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+
 use anyhow::Result;
 use ghostd_tests::{
+    clock::wait_for,
     host::{LIMIT, Stage},
     machine::Side,
     topology::Family,
@@ -147,5 +153,32 @@ fn draining_ends_at_its_limit_with_connections_left() -> Result<()> {
     assert_eq!(drained["reason"], "timed_out", "{drained}");
     stage.wait_position("primary")?;
     old.wait_answers(Side::Primary, 10, LIMIT)?;
+    Ok(())
+}
+
+/// A veth keeps what its own program sends back to a peer without a program,
+/// until something else comes along. Here nothing does.
+#[test]
+fn a_lone_packet_that_is_too_big_is_answered_at_once() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.switch("throw")?;
+    stage.world.net.host.ip("link set g0 mtu 1400")?;
+    let client = &stage.world.net.client;
+    for family in Family::BOTH {
+        let service = SocketAddr::new(family.service(), 7007);
+        client.run(|| -> Result<()> {
+            let any = if service.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            UdpSocket::bind(any)?.send_to(&[0; 1_440], service)?;
+            Ok(())
+        })??;
+        wait_for("the path MTU", Duration::from_secs(2), || {
+            let route = client.ip(&format!("route get {}", service.ip())).ok()?;
+            route.contains("mtu 1400").then_some(())
+        })?;
+    }
     Ok(())
 }

@@ -8,6 +8,12 @@ pub const HOP_SLOTS: u32 = 1024;
 /// packets go up the stack, which is slower and still right.
 pub const EGRESS_SLOTS: u32 = 4096;
 
+/// Bit of an element of `gd_egress`: what goes back by the interface that it
+/// came in by has to be redirected to it, too. A veth keeps what its own
+/// program sends back until its peer carries an XDP program
+/// (drivers/net/veth.c `veth_xdp_flush`); redirects need only a peer that polls.
+pub const EGRESS_REFLECT: u32 = 1 << 31;
+
 /// Value of `gd_hops`: how `bpf_fib_lookup` answered for a destination, and for
 /// a source where that is a service: a host with more than one uplink routes
 /// replies by it (`ip rule add from ...`).

@@ -25,6 +25,8 @@ use super::{
     snapshot::{interface_name, pinned_interfaces},
     watch,
 };
+use agent_common::abi::{EGRESS_REFLECT, EGRESS_SLOTS};
+
 use crate::model::{Ifindex, Limits, UplinkMode};
 
 /// Which program an interface carries.
@@ -163,7 +165,13 @@ impl Plane {
         let Some(family) = self.netdev else {
             return Ok(false);
         };
-        let wanted = self.generic.egress(family)?;
+        let mut wanted = self.generic.egress(family)?;
+        for veth in self.route.veths()? {
+            let slot = wanted.get_mut((veth % EGRESS_SLOTS) as usize);
+            if let Some(slot) = slot.filter(|slot| **slot == veth) {
+                *slot |= EGRESS_REFLECT;
+            }
+        }
         let mut have = vec![0; wanted.len()];
         self.pins.egress.for_each(|slot, ifindex| {
             if let Some(have) = have.get_mut(slot as usize) {

@@ -17,6 +17,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 /// `struct ifinfomsg`.
 const IFINFO_BYTES: usize = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
@@ -117,6 +119,22 @@ impl Netlink {
         .map_err(|e| SteerError::Netlink("which devices take XDP redirects", e))?;
         Ok(slots)
     }
+
+    /// Indexes of all veth interfaces.
+    pub(in crate::steer) fn veths(&mut self) -> Result<Vec<u32>, SteerError> {
+        let mut found = Vec::new();
+        let request = Request::new(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFO_BYTES]);
+        self.ask(request, &mut |link| found.extend(veth(link)))
+            .map_err(|e| SteerError::Netlink("of what kind interfaces are", e))?;
+        Ok(found)
+    }
+}
+
+fn veth(link: &[u8]) -> Option<u32> {
+    let ifindex = u32_at(link, 4)?;
+    let info = attribute(link.get(IFINFO_BYTES..)?, IFLA_LINKINFO)?;
+    let kind = attribute(info, IFLA_INFO_KIND)?;
+    (kind.strip_suffix(b"\0").unwrap_or(kind) == b"veth").then_some(ifindex)
 }
 
 fn decode_xdp(link: &[u8]) -> Option<AttachedXdp> {
