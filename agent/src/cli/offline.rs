@@ -121,7 +121,7 @@ pub(super) fn cgroup_unknown(root: &Path) -> Vec<String> {
 }
 
 fn status_of(seen: &Snapshot) -> StatusDto {
-    StatusDto::of(Source::Pins, seen, findings::of_snapshot(seen))
+    StatusDto::of(Source::Pins, None, seen, findings::of_snapshot(seen))
 }
 
 fn read(root: &Path) -> Result<Snapshot, OfflineError> {

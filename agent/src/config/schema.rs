@@ -23,7 +23,7 @@ pub struct Config {
 /// `[host]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
-    /// The host's name in events and reports. Default: the kernel's host
+    /// The host's name in status and reports. Default: the kernel's host
     /// name, which is what operators already call it.
     pub name: Option<String>,
 }

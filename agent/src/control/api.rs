@@ -41,6 +41,7 @@ use crate::{
 pub(super) struct Context {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) events: EventFeed,
+    pub(super) host: String,
     /// True once the server stops: followers end.
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,
@@ -226,7 +227,8 @@ pub(super) async fn status(
 ) -> Result<Json<StatusDto>, Problem> {
     let seen = context.snapshot(&peer).await?;
     let found = findings::of_snapshot(&seen);
-    Ok(Json(StatusDto::of(Source::Daemon, &seen, found)))
+    let host = Some(context.host.clone());
+    Ok(Json(StatusDto::of(Source::Daemon, host, &seen, found)))
 }
 
 /// Routes with their counters.

@@ -65,6 +65,8 @@ pub struct ApiState {
     pub requests: mpsc::Sender<Request>,
     pub events: EventFeed,
     pub access: Access,
+    /// The host's name in what is answered.
+    pub host: String,
 }
 
 /// Serves until `shutdown` resolves, then lets requests in flight end, within
@@ -87,11 +89,13 @@ pub(super) async fn serve_with(
         requests,
         events,
         access,
+        host,
     } = state;
     let (stop, stopping) = watch::channel(false);
     let context = Context {
         requests,
         events,
+        host,
         stopping: stopping.clone(),
         limits,
     };

@@ -135,6 +135,7 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
         requests,
         events: log.feed(),
         access,
+        host: settings::host_name(&config.host),
     };
     let (stop_api, api_stops) = oneshot::channel::<()>();
     let api = tokio::spawn(control::serve(listener, state, async {

@@ -14,7 +14,7 @@ use nix::{
 };
 
 use crate::{
-    config::{self, ApiConfig, Colour, Config, Group, HostFacts},
+    config::{self, ApiConfig, Colour, Config, Group, HostConfig, HostFacts},
     control::access::{self, Access},
     model::Limits,
     orchestrate::wanted::Wanted,
@@ -87,9 +87,17 @@ fn on_cgroup2(path: &Path) -> bool {
         .is_some_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
+/// The configured name, or else the kernel's.
+pub(super) fn host_name(config: &HostConfig) -> String {
+    let own =
+        || unistd::gethostname().map_or_else(|_| String::new(), |n| n.to_string_lossy().into());
+    config.name.clone().unwrap_or_else(own)
+}
+
 /// What a running daemon cannot change. A new configuration that does is
 /// refused, so that nobody believes it is in force.
 pub(super) struct Fixed {
+    host: HostConfig,
     limits: Limits,
     pins: PathBuf,
     api: ApiConfig,
@@ -98,6 +106,7 @@ pub(super) struct Fixed {
 impl Fixed {
     pub(super) fn of(config: &Config) -> Self {
         Self {
+            host: config.host.clone(),
             limits: config.limits,
             pins: config.steering.pins.clone(),
             api: config.api.clone(),
@@ -105,13 +114,21 @@ impl Fixed {
     }
 
     pub(super) fn check(&self, path: &Path, new: &Config) -> Result<(), String> {
-        let Self { limits, pins, api } = self;
+        let Self {
+            host,
+            limits,
+            pins,
+            api,
+        } = self;
         let what = if new.limits != *limits {
             "limits are fixed while the maps live; to change them: \
              stop ghostd, `ghostctl clean`, start it again"
         } else if new.steering.pins != *pins {
             "`pins` is fixed while ghostd runs; to change it: \
              stop ghostd, `ghostctl clean`, start it again"
+        } else if new.host != *host {
+            "[host] is fixed while ghostd runs; to change it: \
+             restart ghostd, which interrupts no packet"
         } else if new.api != *api {
             "[api] is fixed while ghostd runs; to change it: \
              restart ghostd, which interrupts no packet"

@@ -70,7 +70,9 @@ fn head(status: &StatusDto, look: Look) -> String {
         (Source::Daemon, _) => (Tone::Good, "healthy"),
     };
     let word = look.paint(tone, word);
-    format!("ghostd       {version}, {source}: {word}")
+    let host = status.host.name.as_deref();
+    let host = host.map_or_else(String::new, |name| format!(" on {}", printable(name)));
+    format!("ghostd       {version}{host}, {source}: {word}")
 }
 
 fn uplink_line(uplink: &UplinkDto, look: Look) -> String {

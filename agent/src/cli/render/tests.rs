@@ -36,7 +36,7 @@ fn golden(name: &str, text: &str) {
 }
 
 fn status_of(source: Source, seen: &Snapshot) -> StatusDto {
-    StatusDto::of(source, seen, of_snapshot(seen))
+    StatusDto::of(source, None, seen, of_snapshot(seen))
 }
 
 fn fits(text: &str) {

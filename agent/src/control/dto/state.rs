@@ -80,6 +80,8 @@ pub struct HostSwitchDto {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostDto {
+    /// As configured. Null where it was read from the pins, which do not tell.
+    pub name: Option<String>,
     /// Version of the ghostd that loaded the programs.
     pub ghostd_version: String,
     /// Layout version of the pinned maps.
@@ -161,10 +163,15 @@ pub struct StatusDto {
 }
 
 impl StatusDto {
-    pub fn of(source: Source, seen: &Snapshot, findings: Vec<FindingDto>) -> Self {
+    pub fn of(
+        source: Source,
+        host: Option<String>,
+        seen: &Snapshot,
+        findings: Vec<FindingDto>,
+    ) -> Self {
         Self {
             source,
-            host: HostDto::of(seen),
+            host: HostDto::of(host, seen),
             uplinks: seen.uplinks.iter().map(UplinkDto::from).collect(),
             instances: seen.instances.iter().map(InstanceDto::from).collect(),
             findings,
@@ -252,7 +259,7 @@ impl HostSwitchDto {
 }
 
 impl HostDto {
-    fn of(seen: &Snapshot) -> Self {
+    fn of(name: Option<String>, seen: &Snapshot) -> Self {
         let HostView {
             generation: _,
             thrown_ago: _,
@@ -261,6 +268,7 @@ impl HostDto {
             ghostd_version,
         } = &seen.host;
         Self {
+            name,
             ghostd_version: ghostd_version.clone(),
             abi_version: *abi_version,
             switch: HostSwitchDto::of(seen),

@@ -90,6 +90,7 @@ impl Server {
             requests,
             events: events.feed(),
             access,
+            host: "hv1".to_owned(),
         };
         let shutdown = async {
             let _ = stopped.await;
