@@ -6,7 +6,7 @@ mod support;
 
 use std::{os::fd::AsRawFd as _, time::Duration};
 
-use agent_common::abi::{ABI_VERSION, names};
+use agent_common::abi::{ABI_VERSION, EGRESS_REFLECT, names};
 use ghostd::{
     model::{Limits, UplinkMode, XdpMode},
     steer::{Class, Pins, Plane, Role, SteerError, chain, ifindex},
@@ -325,7 +325,8 @@ fn devices_that_take_redirects_are_told_to_the_programs() {
                 pin.display()
             ));
             let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
-            entry["formatted"]["value"].as_u64() == Some(index.into())
+            // A veth is also told what goes back by it.
+            entry["formatted"]["value"].as_u64() == Some((index | EGRESS_REFLECT).into())
         };
         assert!(started.plane.refresh_egress().unwrap());
         assert!(!told(a0.get()) && !told(ifindex("br0").unwrap().get()));
