@@ -12,3 +12,4 @@ pub mod orchestrate;
 #[cfg(test)]
 mod privilege;
 pub mod steer;
+pub mod vmm;

@@ -70,10 +70,11 @@ impl Binaries {
         }
     }
 
-    /// Tells a program under test or a test where the daemon and its CLI are.
+    /// Tells a program under test or a test where the shipped programs are.
     pub(crate) fn announce(&self, command: &mut Command) {
         command.env("GHOSTD_BIN", self.dir.join("ghostd"));
         command.env("GHOSTCTL_BIN", self.dir.join("ghostctl"));
+        command.env("GHOST_VMM_BIN", self.dir.join("ghost-vmm"));
     }
 
     /// Becomes the program: its output, signals and exit code are ours. Comes

@@ -1,12 +1,14 @@
 //! `cargo xtask`: everything that is done to this repository, in one place.
 //!
-//! Owns: set-up of the machine, the build of the BPF object, house rules, and
+//! Owns: set-up of the machine, the build of the BPF object and of the guest
+//! payload, house rules, and
 //! how tests, demo and benchmarks are started. Refuses: to know what any of
 //! these test or show; that is in `tests/`. Fails with one error chain that
 //! names what is missing and the command that gets it.
 
 mod binaries;
 mod ebpf;
+mod guest;
 mod run;
 mod setup;
 mod test;
@@ -37,6 +39,8 @@ enum Task {
     Setup,
     /// Build the BPF object that the daemon embeds.
     BuildEbpf,
+    /// Build the guest payload that tests run in microVMs.
+    BuildGuest,
     /// Show the main job: an instance reboots, its traffic moves to the ghost and back.
     Demo {
         /// Passed to the demo.
@@ -75,6 +79,10 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Setup => setup::everything(&workspace)?,
         Task::BuildEbpf => {
             ebpf::build(&workspace)?;
+        }
+        Task::BuildGuest => {
+            let payload = guest::build(&workspace)?;
+            run::ok(&payload.display().to_string());
         }
         Task::Demo { arguments } => start(&workspace, Start::Demo, "demo", arguments)?,
         Task::Test(arguments) => return test::run(&workspace, arguments),

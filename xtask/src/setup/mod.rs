@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::workspace::Workspace;
+use crate::{guest, workspace::Workspace};
 
 /// What the build of the BPF object needs beyond cargo.
 pub(crate) struct BpfTools {
@@ -24,7 +24,12 @@ pub(crate) struct BpfTools {
 pub(crate) fn everything(workspace: &Workspace) -> Result<()> {
     for_running()?;
     for_building(workspace)?;
-    Ok(())
+    for_guest()
+}
+
+/// What the build of the guest payload needs.
+pub(crate) fn for_guest() -> Result<()> {
+    toolchain::target(guest::TARGET)
 }
 
 /// What the build of the BPF object needs. Needs root only if a package is missing.

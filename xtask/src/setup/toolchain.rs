@@ -55,6 +55,33 @@ pub(super) fn rust_src() -> Result<()> {
     Ok(())
 }
 
+/// The core library, compiled for this target.
+pub(super) fn target(name: &str) -> Result<()> {
+    let library = sysroot()?.join("lib/rustlib").join(name).join("lib");
+    if library.is_dir() {
+        run::ok(&format!("Rust's core library for {name}"));
+        return Ok(());
+    }
+    if run::answers("rustup", "--version").is_none() {
+        bail!(
+            "{} is missing, and there is no rustup to get it: install rustup from \
+             https://rustup.rs, or your system's package of Rust's library for {name}",
+            library.display()
+        );
+    }
+    run::step(&format!("rustup target add {name}"), || {
+        run::quiet(Command::new("rustup").args(["target", "add", name]))
+            .context("cannot get the target (is there a network?)")
+    })?;
+    if !library.is_dir() {
+        bail!(
+            "rustup installed {name} for another toolchain than the one in use; \
+             run `rustup target add {name} --toolchain` with the name of that one"
+        );
+    }
+    Ok(())
+}
+
 fn sysroot() -> Result<PathBuf> {
     let mut command = Command::new(rustc());
     let sysroot = run::quiet(command.args(["--print", "sysroot"]))?;

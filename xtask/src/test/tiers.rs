@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     binaries::{self, Binaries, Profile, SELECTION},
-    ebpf, run,
-    setup::BpfTools,
+    ebpf, guest, run,
+    setup::{self, BpfTools},
     tidy,
     workspace::Workspace,
 };
@@ -118,6 +118,7 @@ impl Runner<'_> {
         cargo.arg("test").args(SELECTION).args(["--test", "*"]);
         Binaries::built(self.workspace, Profile::Dev).announce(&mut cargo);
         cargo.env("GHOSTD_NEXT_BIN", self.next()?);
+        cargo.env("GHOST_GUEST", guest::build(self.workspace)?);
         self.libtest(&mut cargo, &["--test-threads=1"])
     }
 
@@ -149,6 +150,10 @@ impl Runner<'_> {
             let mut bpf = ebpf::cargo(self.workspace, tools, build, "clippy");
             outcome.add(check(name, bpf.args(["--quiet", "--", "-Dwarnings"]))?);
         }
+        setup::for_guest()?;
+        let mut payload = guest::cargo(self.workspace, "clippy");
+        payload.args(["--quiet", "--", "-Dwarnings"]);
+        outcome.add(check("cargo clippy (guest)", &mut payload)?);
         Ok(outcome)
     }
 

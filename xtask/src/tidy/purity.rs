@@ -22,6 +22,17 @@ const PURE: &[&str] = &[
     "agent/src/steer/btf.rs",
     "agent/src/steer/decode.rs",
     "agent/src/steer/netlink/wire.rs",
+    "agent/src/vmm/boot.rs",
+    "agent/src/vmm/bus.rs",
+    "agent/src/vmm/cpuid.rs",
+    "agent/src/vmm/end.rs",
+    "agent/src/vmm/entry.rs",
+    "agent/src/vmm/image.rs",
+    "agent/src/vmm/layout.rs",
+    "agent/src/vmm/message.rs",
+    "agent/src/vmm/tables.rs",
+    "tests/guest/src/line.rs",
+    "tests/guest/src/pattern.rs",
     "tests/src/demo/judgement.rs",
 ];
 

@@ -1,0 +1,159 @@
+//! The control socket: SOCK_SEQPACKET, one JSON object a packet.
+//!
+//! Owns: the socket's file, which goes when the process ends, and its
+//! clients. Refuses: to wait for a client; one that does not read is let go.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
+            accept4, bind, listen, recv, sendmsg, socket,
+        },
+        stat::{Mode, fchmodat},
+    },
+};
+
+use super::{
+    error::VmmError,
+    message::{COMMAND_BYTES_MAX, Command, decode},
+};
+
+/// The daemon, the one that replaces it, and a person who looks.
+const CLIENTS_MAX: usize = 4;
+
+/// One more than a command may have, so that a longer one is seen to be so.
+const PACKET_BYTES: usize = COMMAND_BYTES_MAX + 1;
+
+pub(super) struct Control {
+    path: PathBuf,
+    listener: OwnedFd,
+    clients: Vec<OwnedFd>,
+}
+
+/// What a client said.
+pub(super) enum Said {
+    Command(Command),
+    Nonsense(String),
+    Nothing,
+    Goodbye,
+}
+
+impl Control {
+    pub(super) fn listen(path: &Path) -> Result<Self, VmmError> {
+        let failed = |errno: Errno| match errno {
+            Errno::EADDRINUSE => VmmError::ControlTaken(path.to_owned()),
+            errno => VmmError::Control(path.to_owned(), errno.into()),
+        };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listener =
+            socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(failed)?;
+        let address = UnixAddr::new(path).map_err(failed)?;
+        bind(listener.as_raw_fd(), &address).map_err(failed)?;
+        // From here on the file is ours to remove.
+        let control = Self {
+            path: path.to_owned(),
+            listener,
+            clients: Vec::new(),
+        };
+        // Whoever may connect may take the guest's memory.
+        let owner = Mode::S_IRUSR | Mode::S_IWUSR;
+        fchmodat(
+            nix::fcntl::AT_FDCWD,
+            path,
+            owner,
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+        .map_err(failed)?;
+        let backlog = Backlog::new(CLIENTS_MAX as i32).map_err(failed)?;
+        listen(&control.listener, backlog).map_err(failed)?;
+        Ok(control)
+    }
+
+    pub(super) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    pub(super) fn clients(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.clients.iter().map(AsFd::as_fd)
+    }
+
+    /// Takes whoever waits; beyond the most there may be, the oldest goes.
+    pub(super) fn accept(&mut self) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        // A client that gave up meanwhile is none.
+        while let Ok(fd) = accept4(self.listener.as_raw_fd(), flags) {
+            if self.clients.len() == CLIENTS_MAX {
+                self.clients.remove(0);
+            }
+            self.clients.push(owned(fd));
+        }
+    }
+
+    pub(super) fn read(&self, client: usize) -> Said {
+        let Some(fd) = self.clients.get(client) else {
+            return Said::Nothing;
+        };
+        let mut packet = [0; PACKET_BYTES];
+        match recv(fd.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            Ok(0) => Said::Goodbye,
+            Ok(length) => match decode(packet.get(..length).unwrap_or_default()) {
+                Ok(command) => Said::Command(command),
+                Err(why) => Said::Nonsense(why),
+            },
+            Err(Errno::EAGAIN | Errno::EINTR) => Said::Nothing,
+            Err(_) => Said::Goodbye,
+        }
+    }
+
+    /// `false` if the client cannot take it.
+    pub(super) fn send(&self, client: usize, packet: &[u8], fd: Option<BorrowedFd<'_>>) -> bool {
+        let Some(to) = self.clients.get(client) else {
+            return false;
+        };
+        let fds: Vec<_> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let rights = if fds.is_empty() { &[][..] } else { &rights };
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let parts = [IoSlice::new(packet)];
+        sendmsg::<()>(to.as_raw_fd(), &parts, rights, flags, None).is_ok()
+    }
+
+    pub(super) fn broadcast(&mut self, packet: &[u8]) {
+        let deaf: Vec<usize> = (0..self.clients.len())
+            .filter(|&client| !self.send(client, packet, None))
+            .collect();
+        for client in deaf.into_iter().rev() {
+            self.let_go(client);
+        }
+    }
+
+    pub(super) fn let_go(&mut self, client: usize) {
+        if client < self.clients.len() {
+            self.clients.remove(client);
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            eprintln!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn owned(fd: std::os::fd::RawFd) -> OwnedFd {
+    // SAFETY: accept4 made it just now, and nobody else has it. There is no
+    // safe way: nix gives a bare number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

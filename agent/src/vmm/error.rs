@@ -1,0 +1,128 @@
+//! What can go wrong with a microVM before it runs, and with its threads.
+
+use std::{io, path::PathBuf};
+
+use super::{
+    image::ImageError,
+    layout::{MEMORY_MIB_MAX, MEMORY_MIB_MIN},
+};
+
+/// Whose fault it is, which is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// What we were given: a file, a number, a device that is not there.
+    Input,
+    /// The system or ourselves.
+    System,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VmmError {
+    #[error(
+        "memory of {0} MiB is not possible; it must be even, from {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}"
+    )]
+    MemorySize(u64),
+    #[error("the command line has {0} bytes, at most 4096 fit")]
+    CommandLine(usize),
+    #[error("cannot read the image {0}")]
+    ReadImage(PathBuf, #[source] io::Error),
+    #[error("the image {path} has {bytes} bytes, more than guest memory ({memory} bytes)")]
+    ImageSize {
+        path: PathBuf,
+        bytes: u64,
+        memory: u64,
+    },
+    #[error("the image {path} is refused")]
+    Image {
+        path: PathBuf,
+        #[source]
+        source: ImageError,
+    },
+    #[error("cannot open {path}; is KVM loaded, and may this user use it?")]
+    OpenKvm {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0} is no KVM device, or too old: it has API version {1}, not 12")]
+    NotKvm(PathBuf, i32),
+    #[error("cannot open the serial log {0}")]
+    SerialLog(PathBuf, #[source] io::Error),
+    #[error("there is a file at the control socket's place, {0}; it is left alone")]
+    ControlTaken(PathBuf),
+    #[error("cannot listen at the control socket {0}")]
+    Control(PathBuf, #[source] io::Error),
+    #[error("cannot get guest memory of {bytes} bytes")]
+    Memory {
+        bytes: u64,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot map guest memory of {bytes} bytes")]
+    MapMemory {
+        bytes: u64,
+        #[source]
+        source: vm_memory::mmap::FromRangesError,
+    },
+    #[error("cannot write {bytes} bytes to guest memory at {address:#x}")]
+    WriteMemory {
+        address: u64,
+        bytes: usize,
+        #[source]
+        source: vm_memory::GuestMemoryError,
+    },
+    #[error("guest memory has no address here")]
+    NoHostAddress,
+    #[error("KVM cannot {what}")]
+    Kvm {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {what}")]
+    System {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the thread of vCPU {0} died")]
+    ThreadDied(u8),
+}
+
+impl VmmError {
+    pub(super) fn kvm(what: &'static str, source: kvm_ioctls::Error) -> Self {
+        Self::Kvm {
+            what,
+            source: io::Error::from_raw_os_error(source.errno()),
+        }
+    }
+
+    pub(super) fn system(what: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System {
+            what,
+            source: source.into(),
+        }
+    }
+
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Self::MemorySize(_)
+            | Self::CommandLine(_)
+            | Self::ReadImage(..)
+            | Self::ImageSize { .. }
+            | Self::Image { .. }
+            | Self::OpenKvm { .. }
+            | Self::NotKvm(..)
+            | Self::SerialLog(..)
+            | Self::ControlTaken(_)
+            | Self::Control(..) => Blame::Input,
+            Self::Memory { .. }
+            | Self::MapMemory { .. }
+            | Self::WriteMemory { .. }
+            | Self::NoHostAddress
+            | Self::Kvm { .. }
+            | Self::System { .. }
+            | Self::ThreadDied(_) => Blame::System,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A microVM: KVM's objects, put together in the order KVM wants.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
+};
+
+use agent_common::guest::{CPUS_MAX, GDT, TABLES, TASK};
+use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{
+    boot::{self, CommandLine},
+    bus::{Bus, Strays},
+    cpuid, entry,
+    error::VmmError,
+    image,
+    layout::Ram,
+    memory::Memory,
+    serial::{Log, Port},
+    tables,
+    vcpu::{Ended, Shared, Thread},
+};
+
+/// A microVM's parts, all checked but for the files.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) image: PathBuf,
+    pub(super) ram: Ram,
+    pub(super) vcpus: u8,
+    pub(super) command_line: CommandLine,
+    pub(super) serial: PathBuf,
+    pub(super) kvm: PathBuf,
+}
+
+/// Where KVM keeps what Intel's real mode needs: below 4 GiB, away from RAM and devices.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+
+/// A microVM that has not run yet.
+pub(super) struct Machine {
+    vcpus: Vec<VcpuFd>,
+    vm: VmFd,
+    bus: Bus,
+    memory: Memory,
+    ram: Ram,
+}
+
+impl Machine {
+    /// What can be refused is refused before anything is made.
+    pub(super) fn build(plan: &Plan) -> Result<Self, VmmError> {
+        let file = read_image(&plan.image, plan.ram)?;
+        let image = image::parse(&file, plan.ram).map_err(|source| VmmError::Image {
+            path: plan.image.clone(),
+            source,
+        })?;
+        let kvm = open_kvm(&plan.kvm)?;
+        let log =
+            Log::create(&plan.serial).map_err(|e| VmmError::SerialLog(plan.serial.clone(), e))?;
+        let memory = Memory::new(plan.ram)?;
+        for segment in &image.segments {
+            memory.write(segment.address, segment.bytes)?;
+        }
+        memory.write(TABLES, &tables::page_tables(plan.ram))?;
+        memory.write(GDT, &tables::descriptors())?;
+        memory.write(TASK, &tables::task())?;
+        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, &plan.command_line, &[]) {
+            memory.write(address, &bytes)?;
+        }
+        let vm = kvm
+            .create_vm()
+            .map_err(|e| VmmError::kvm("make a virtual machine", e))?;
+        vm.set_tss_address(TSS_ADDRESS)
+            .map_err(|e| VmmError::kvm("place the task segment", e))?;
+        attach(&memory, &vm)?;
+        let features = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(|e| VmmError::kvm("say which CPU features it supports", e))?;
+        let vcpus = (0..plan.vcpus)
+            .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            vcpus,
+            vm,
+            bus: Bus::new(Port::new(log)),
+            memory,
+            ram: plan.ram,
+        })
+    }
+
+    /// Lets it run.
+    pub(super) fn start(self) -> Result<Running, VmmError> {
+        let Self {
+            vcpus,
+            vm,
+            bus,
+            memory,
+            ram,
+        } = self;
+        super::kick::install()
+            .map_err(|e| VmmError::system("install the handler that stops vCPUs", e))?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|e| VmmError::system("make an eventfd", e))?;
+        // Each vCPU ends once, so none ever waits for room.
+        let (ends, ended) = sync_channel(CPUS_MAX);
+        let shared = Shared {
+            bus: Arc::new(Mutex::new(bus)),
+            memory: Arc::new(memory),
+            ends,
+            wake: Arc::new(wake),
+        };
+        let mut running = Running {
+            threads: Vec::new(),
+            ended,
+            vcpus: u8::try_from(vcpus.len()).unwrap_or(u8::MAX),
+            ram,
+            shared,
+            _vm: vm,
+        };
+        for (cpu, vcpu) in (0..).zip(vcpus) {
+            let thread = Thread::start(cpu, vcpu, running.shared.clone())
+                .map_err(|e| VmmError::system("start the thread of a vCPU", e))?;
+            running.threads.push(thread);
+        }
+        Ok(running)
+    }
+}
+
+/// A microVM whose vCPUs have threads, or had them.
+pub(super) struct Running {
+    threads: Vec<Thread>,
+    ended: Receiver<Ended>,
+    vcpus: u8,
+    ram: Ram,
+    shared: Shared,
+    _vm: VmFd,
+}
+
+impl Running {
+    /// Readable when a vCPU has ended.
+    pub(super) fn wake(&self) -> &EventFd {
+        &self.shared.wake
+    }
+
+    /// The first end since last asked, if any.
+    pub(super) fn first_end(&mut self) -> Option<Ended> {
+        // Only says that there is something to look for.
+        let _ = self.shared.wake.read();
+        self.ended.try_recv().ok()
+    }
+
+    /// Ends all vCPUs. Guest memory stays.
+    pub(super) fn stop(&mut self) -> Result<(), VmmError> {
+        let stopped: Vec<_> = self.threads.drain(..).map(Thread::stop).collect();
+        stopped
+            .into_iter()
+            .collect::<Result<(), u8>>()
+            .map_err(VmmError::ThreadDied)
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    pub(super) fn ram(&self) -> Ram {
+        self.ram
+    }
+
+    pub(super) fn vcpus(&self) -> u8 {
+        self.vcpus
+    }
+
+    /// Accesses that no device answered, and bytes that the serial log lost.
+    pub(super) fn counts(&self) -> (Strays, u64) {
+        let bus = self
+            .shared
+            .bus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        (bus.strays(), bus.serial_lost_bytes())
+    }
+}
+
+impl Drop for Running {
+    /// No vCPU outlives what it runs on.
+    fn drop(&mut self) {
+        // A thread that died is gone all the same.
+        let _ = self.stop();
+    }
+}
+
+/// The file, unless it is larger than the memory it is for.
+fn read_image(path: &Path, ram: Ram) -> Result<Vec<u8>, VmmError> {
+    let failed = |e| VmmError::ReadImage(path.to_owned(), e);
+    let file = File::open(path).map_err(failed)?;
+    let memory = ram.bytes();
+    let mut bytes = Vec::new();
+    // One more tells that there is more; a device or a pipe has no length.
+    file.take(memory + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > memory {
+        let known = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        return Err(VmmError::ImageSize {
+            path: path.to_owned(),
+            bytes: known.max(bytes.len() as u64),
+            memory,
+        });
+    }
+    Ok(bytes)
+}
+
+fn open_kvm(path: &Path) -> Result<Kvm, VmmError> {
+    let failed = |source| VmmError::OpenKvm {
+        path: path.to_owned(),
+        source,
+    };
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|e| failed(e.into()))?;
+    let kvm =
+        Kvm::new_with_path(name).map_err(|e| failed(io::Error::from_raw_os_error(e.errno())))?;
+    match kvm.get_api_version() {
+        version if version == KVM_API_VERSION.cast_signed() => Ok(kvm),
+        version => Err(VmmError::NotKvm(path.to_owned(), version)),
+    }
+}
+
+#[allow(unsafe_code)]
+fn attach(memory: &Memory, vm: &VmFd) -> Result<(), VmmError> {
+    // SAFETY: a thread holds the memory as long as its vCPU is there; before
+    // there are threads, a `Machine` holds both and gives up the vCPUs first.
+    unsafe { memory.attach(vm) }
+}
+
+fn make_vcpu(vm: &VmFd, features: &CpuId, entry: u64, cpu: u8) -> Result<VcpuFd, VmmError> {
+    let vcpu = vm
+        .create_vcpu(u64::from(cpu))
+        .map_err(|e| VmmError::kvm("make a vCPU", e))?;
+    vcpu.set_cpuid2(&cpuid::of(features, cpu))
+        .map_err(|e| VmmError::kvm("set a vCPU's features", e))?;
+    let fresh = vcpu
+        .get_sregs()
+        .map_err(|e| VmmError::kvm("read a vCPU's system registers", e))?;
+    vcpu.set_sregs(&entry::system_registers(fresh))
+        .map_err(|e| VmmError::kvm("set a vCPU's system registers", e))?;
+    vcpu.set_regs(&entry::registers(entry, cpu))
+        .map_err(|e| VmmError::kvm("set a vCPU's registers", e))?;
+    Ok(vcpu)
+}

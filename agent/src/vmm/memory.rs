@@ -1,0 +1,99 @@
+//! Guest memory: a sealed memfd, mapped here and given to KVM.
+//!
+//! Owns: the memfd, its mapping, and the one unsafe call that tells KVM of
+//! it. The memfd cannot change its size, so whoever else maps it is never
+//! killed for touching it.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::ftruncate,
+};
+use vm_memory::{
+    Bytes as _, FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap,
+    GuestMemoryRegion as _, MemoryRegionAddress,
+};
+
+use super::{error::VmmError, layout::Ram};
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: File,
+    map: GuestMemoryMmap<()>,
+}
+
+impl Memory {
+    /// All of it zero, and taking no memory until it is touched.
+    pub(super) fn new(ram: Ram) -> Result<Self, VmmError> {
+        let bytes = ram.bytes();
+        let failed = |errno: nix::Error| VmmError::Memory {
+            bytes,
+            source: errno.into(),
+        };
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = memfd_create(c"ghost-memory", flags).map_err(failed)?;
+        let length = i64::try_from(bytes).map_err(|_| failed(nix::Error::EFBIG))?;
+        ftruncate(&fd, length).map_err(failed)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(failed)?;
+        let file = File::from(fd);
+        let mut ranges = Vec::new();
+        for region in ram.regions() {
+            let file = file
+                .try_clone()
+                .map_err(|source| VmmError::Memory { bytes, source })?;
+            let size = usize::try_from(region.bytes).map_err(|_| failed(nix::Error::EFBIG))?;
+            let offset = FileOffset::new(file, region.file_offset);
+            ranges.push((GuestAddress(region.address), size, Some(offset)));
+        }
+        let map = GuestMemoryMmap::from_ranges_with_files(ranges)
+            .map_err(|source| VmmError::MapMemory { bytes, source })?;
+        Ok(Self { file, map })
+    }
+
+    /// What others map.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), VmmError> {
+        self.map
+            .write_slice(bytes, GuestAddress(address))
+            .map_err(|source| VmmError::WriteMemory {
+                address,
+                bytes: bytes.len(),
+                source,
+            })
+    }
+
+    /// # Safety
+    ///
+    /// The memory outlives all vCPUs of the VM.
+    pub(super) unsafe fn attach(&self, vm: &VmFd) -> Result<(), VmmError> {
+        for (slot, region) in (0..).zip(self.map.iter()) {
+            let start = region
+                .get_host_address(MemoryRegionAddress(0))
+                .map_err(|_| VmmError::NoHostAddress)?;
+            let description = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: region.start_addr().0,
+                memory_size: region.len(),
+                userspace_addr: start as u64,
+            };
+            // SAFETY: the range is one mapping of ours of exactly this size;
+            // the caller vouches that it stays.
+            unsafe { vm.set_user_memory_region(description) }
+                .map_err(|e| VmmError::kvm("give memory to the guest", e))?;
+        }
+        Ok(())
+    }
+}

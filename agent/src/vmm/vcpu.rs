@@ -1,0 +1,130 @@
+//! The thread of a vCPU: in the guest, out for a device, in again.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TryRecvError},
+    },
+    thread::{self, JoinHandle},
+};
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use nix::sys::eventfd::EventFd;
+
+use super::{
+    bus::Bus,
+    end::End,
+    kick::{Kickable, kick},
+    memory::Memory,
+};
+
+/// What the thread is told; one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Stop,
+}
+
+/// The last thing a vCPU says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) cpu: u8,
+    pub(super) end: End,
+}
+
+/// What all vCPUs share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) bus: Arc<Mutex<Bus>>,
+    /// Kept until the vCPU is gone, because the guest uses it till then.
+    pub(super) memory: Arc<Memory>,
+    pub(super) ends: SyncSender<Ended>,
+    /// Told of each end, for those who poll.
+    pub(super) wake: Arc<EventFd>,
+}
+
+/// A running vCPU.
+#[derive(Debug)]
+pub(super) struct Thread {
+    cpu: u8,
+    orders: SyncSender<Order>,
+    handle: JoinHandle<()>,
+}
+
+impl Thread {
+    pub(super) fn start(cpu: u8, vcpu: VcpuFd, shared: Shared) -> io::Result<Self> {
+        let (orders, queue) = std::sync::mpsc::sync_channel(1);
+        let handle = thread::Builder::new()
+            .name(format!("vcpu{cpu}"))
+            .spawn(move || {
+                let end = run(&mut Kickable::new(vcpu), &queue, &shared.bus);
+                // Only fails if nobody wants to know any more.
+                let _ = shared.ends.send(Ended { cpu, end });
+                let _ = shared.wake.write(1);
+                drop(shared.memory);
+            })?;
+        Ok(Self {
+            cpu,
+            orders,
+            handle,
+        })
+    }
+
+    /// Out of the guest, whatever it does, and no more into it.
+    pub(super) fn stop(self) -> Result<(), u8> {
+        // If the queue is full, it was told already; if it is closed, it has ended.
+        let _ = self.orders.try_send(Order::Stop);
+        kick(&self.handle);
+        self.handle.join().map_err(|_| self.cpu)
+    }
+}
+
+fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::InternalError) => return vcpu.internal_error(),
+            Ok(exit) => {
+                if let Some(end) = handle(exit, bus) {
+                    return end;
+                }
+            }
+            Err(error) => match io::Error::from_raw_os_error(error.errno()).kind() {
+                io::ErrorKind::Interrupted => {
+                    vcpu.take_kick();
+                    match orders.try_recv() {
+                        Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return End::Ordered,
+                        Err(TryRecvError::Empty) => {}
+                    }
+                }
+                io::ErrorKind::WouldBlock => {}
+                _ => {
+                    return End::RunFailed {
+                        errno: error.errno(),
+                    };
+                }
+            },
+        }
+    }
+}
+
+fn handle(exit: VcpuExit<'_>, bus: &Mutex<Bus>) -> Option<End> {
+    // A device keeps no promise across its calls that a panic could break.
+    let bus = || bus.lock().unwrap_or_else(PoisonError::into_inner);
+    match exit {
+        VcpuExit::IoOut(port, data) => return bus().port_write(port, data),
+        VcpuExit::IoIn(port, data) => bus().port_read(port, data),
+        VcpuExit::MmioWrite(address, data) => bus().memory_write(address, data),
+        VcpuExit::MmioRead(address, data) => bus().memory_read(address, data),
+        VcpuExit::Intr => {}
+        VcpuExit::Hlt => return Some(End::Halted),
+        VcpuExit::Shutdown => return Some(End::TripleFault),
+        VcpuExit::SystemEvent(kind, _) => return Some(End::SystemEvent { kind }),
+        VcpuExit::FailEntry(reason, _) => return Some(End::EntryFailed { reason }),
+        other => {
+            return Some(End::Unexpected {
+                exit: format!("{other:?}"),
+            });
+        }
+    }
+    None
+}

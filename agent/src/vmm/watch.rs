@@ -1,0 +1,211 @@
+//! The main thread while the guest runs: ends, signals, clients.
+
+use std::{io::Write as _, os::fd::AsFd as _};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use super::{
+    args::AtEnd,
+    control::{Control, Said},
+    end::End,
+    error::VmmError,
+    machine::Running,
+    message::{Answer, Command, Event, Reason, RegionView, State, encode},
+    vcpu::Ended,
+};
+
+/// Signals that ask us to end.
+const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
+/// Blocks the signals that ask us to end, for all threads to come, and makes
+/// them readable.
+pub(super) fn signals() -> Result<SignalFd, VmmError> {
+    let set: SigSet = ENDING.into_iter().collect();
+    let failed = |e: Errno| VmmError::system("listen for signals", e);
+    set.thread_block().map_err(failed)?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&set, flags).map_err(failed)
+}
+
+pub(super) struct Watch {
+    machine: Running,
+    control: Option<Control>,
+    signals: SignalFd,
+    at_end: AtEnd,
+    end: Option<End>,
+}
+
+/// What became readable.
+#[derive(Default)]
+struct Ready {
+    has_signal: bool,
+    has_end: bool,
+    has_caller: bool,
+    /// The last first, so that letting one go does not move the others.
+    clients: Vec<usize>,
+}
+
+impl Watch {
+    pub(super) fn new(
+        machine: Running,
+        control: Option<Control>,
+        signals: SignalFd,
+        at_end: AtEnd,
+    ) -> Self {
+        Self {
+            machine,
+            control,
+            signals,
+            at_end,
+            end: None,
+        }
+    }
+
+    /// Until there is nothing more to do; says why the guest ended.
+    pub(super) fn run(mut self) -> Result<End, VmmError> {
+        self.tell(&Event::Started {
+            pid: std::process::id(),
+            vcpus: self.machine.vcpus(),
+            memory_bytes: self.machine.ram().bytes(),
+        });
+        loop {
+            let ready = self.wait()?;
+            if ready.has_end && self.end.is_none() {
+                if let Some(ended) = self.machine.first_end() {
+                    self.finish(Some(ended.cpu), ended.end)?;
+                }
+            }
+            let mut must_leave = ready.has_signal;
+            if let Some(control) = &mut self.control
+                && ready.has_caller
+            {
+                control.accept();
+            }
+            for client in ready.clients {
+                must_leave |= self.serve(client);
+            }
+            if must_leave && self.end.is_none() {
+                self.finish(None, End::Ordered)?;
+            }
+            if let Some(end) = &self.end
+                && (must_leave || self.at_end == AtEnd::Exit)
+            {
+                return Ok(end.clone());
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Ready, VmmError> {
+        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![
+            watch(self.signals.as_fd()),
+            watch(self.machine.wake().as_fd()),
+        ];
+        if let Some(control) = &self.control {
+            fds.push(watch(control.listener()));
+            fds.extend(control.clients().map(watch));
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Ready::default()),
+            Err(e) => return Err(VmmError::system("wait for the guest", e)),
+        }
+        let mut hits = fds.iter().map(|fd| fd.any().unwrap_or(true));
+        Ok(Ready {
+            has_signal: hits.next().unwrap_or_default(),
+            has_end: hits.next().unwrap_or_default(),
+            has_caller: hits.next().unwrap_or_default(),
+            clients: {
+                let hit = hits.enumerate().filter(|&(_, is_hit)| is_hit);
+                let mut clients: Vec<usize> = hit.map(|(client, _)| client).collect();
+                clients.reverse();
+                clients
+            },
+        })
+    }
+
+    /// The guest has ended, or is to; its memory stays.
+    fn finish(&mut self, cpu: Option<u8>, end: End) -> Result<(), VmmError> {
+        self.machine.stop()?;
+        // The guest's own end, if it came first, is what counts.
+        let (cpu, end) = match (cpu, self.machine.first_end()) {
+            (None, Some(Ended { cpu, end })) if end != End::Ordered => (Some(cpu), end),
+            _ => (cpu, end),
+        };
+        self.tell(&Event::Ended {
+            vcpu: cpu,
+            reason: Reason::from(&end),
+        });
+        self.end = Some(end);
+        Ok(())
+    }
+
+    /// To standard output, and to all clients.
+    fn tell(&mut self, event: &Event) {
+        let mut packet = encode(event);
+        if let Some(control) = &mut self.control {
+            control.broadcast(&packet);
+        }
+        packet.push(b'\n');
+        // A reader that is gone can still ask for the status.
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(&packet).and_then(|()| stdout.flush());
+    }
+
+    /// Answers a client. `true` if it asked us to end.
+    fn serve(&mut self, client: usize) -> bool {
+        let Some(control) = &mut self.control else {
+            return false;
+        };
+        let (answer, fd, must_leave) = match control.read(client) {
+            Said::Nothing => return false,
+            Said::Goodbye => {
+                control.let_go(client);
+                return false;
+            }
+            Said::Nonsense(why) => (Answer::Refused { why }, None, false),
+            Said::Command(Command::Status {}) => {
+                (status(&self.machine, self.end.as_ref()), None, false)
+            }
+            Said::Command(Command::Memory {}) => {
+                let memory = self.machine.memory().file();
+                (memory_answer(&self.machine), Some(memory), false)
+            }
+            Said::Command(Command::Stop {}) => (Answer::Stopping, None, true),
+        };
+        if !control.send(client, &encode(&answer), fd) {
+            control.let_go(client);
+        }
+        must_leave
+    }
+}
+
+fn status(machine: &Running, end: Option<&End>) -> Answer {
+    let (strays, serial_lost_bytes) = machine.counts();
+    Answer::Status {
+        state: end.map_or(State::Running, |end| State::Ended(Reason::from(end))),
+        vcpus: machine.vcpus(),
+        memory_bytes: machine.ram().bytes(),
+        serial_lost_bytes,
+        strays: strays.into(),
+    }
+}
+
+fn memory_answer(machine: &Running) -> Answer {
+    let view = |region: super::layout::Region| RegionView {
+        address: region.address,
+        bytes: region.bytes,
+        file_offset: region.file_offset,
+    };
+    Answer::Memory {
+        bytes: machine.ram().bytes(),
+        regions: machine.ram().regions().map(view).collect(),
+    }
+}

@@ -1,0 +1,106 @@
+//! The guest payload of tests and demos: CPL 3, no interrupts, no `std`.
+//!
+//! Owns: what it prints and writes, as its command line says (`line.rs`).
+//! Fails by a panic that is printed and ends in a triple fault.
+#![no_std]
+#![no_main]
+
+mod machine;
+
+use core::panic::PanicInfo;
+
+use agent_common::guest::{Boot, CPUS_MAX, DEVICES, PAGE_BYTES};
+use ghost_guest::{
+    line::{Action, Line},
+    pattern::{self, Hash},
+};
+
+use machine::{die, in32, load, out32, power_off, reset, reset_by_control, say, store};
+
+/// The pattern begins here, far above the payload itself.
+const PATTERN: u64 = 0x20_0000;
+
+/// vCPUs other than the first, and those that spin, count here: a page each.
+const COUNTERS: u64 = PATTERN - CPUS_MAX as u64 * PAGE_BYTES;
+
+/// A port that no machine has.
+const PORT_NOWHERE: u16 = 0x0e80;
+
+/// Entered by each vCPU, with the boot page's address and the vCPU's number.
+#[allow(unsafe_code)]
+// SAFETY: the name is the linker's; nothing else here has it.
+#[unsafe(no_mangle)]
+extern "C" fn _start(_boot: u64, cpu: u64) -> ! {
+    if cpu != 0 {
+        spin(cpu);
+    }
+    let Some(boot) = machine::boot() else {
+        say!("no boot page of a version we know");
+        die();
+    };
+    match Line::parse(machine::command_line(boot)) {
+        Ok(line) => act(boot, line),
+        Err(unknown) => {
+            say!("unknown word: {}", unknown.0);
+            die()
+        }
+    }
+}
+
+fn act(boot: &Boot, line: Line<'_>) -> ! {
+    say!("{}", line.say);
+    say!(
+        "cpus {} low {} high {}",
+        boot.cpus,
+        boot.low_bytes,
+        boot.high_bytes
+    );
+    if line.bytes > 0 {
+        fill(boot, line);
+    }
+    match line.action {
+        Action::Reset => reset(),
+        Action::ResetControl => reset_by_control(),
+        Action::PowerOff => power_off(),
+        Action::TripleFault => die(),
+        Action::Spin => spin(0),
+        Action::Strays => {
+            stray();
+            reset()
+        }
+    }
+}
+
+/// Writes the pattern, reads it back, and says its hash.
+fn fill(boot: &Boot, line: Line<'_>) {
+    let room = boot.low_bytes.saturating_sub(PATTERN);
+    let words = line.bytes.min(room) / 8;
+    for index in 0..words {
+        store(PATTERN + index * 8, pattern::word(line.seed, index));
+    }
+    let read = (0..words).map(|index| load(PATTERN + index * 8));
+    let hash = read.fold(Hash::NEW, Hash::with);
+    say!("pattern {words} words hash {:016x}", hash.value());
+}
+
+fn stray() {
+    out32(PORT_NOWHERE, 1);
+    let port = in32(PORT_NOWHERE);
+    store(DEVICES, 1);
+    say!("strays {port:x} {:x}", load(DEVICES));
+}
+
+fn spin(cpu: u64) -> ! {
+    let counter = COUNTERS + cpu * PAGE_BYTES;
+    let mut count = 0_u64;
+    loop {
+        count = count.wrapping_add(1);
+        store(counter, count);
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    say!("{info}");
+    die()
+}
