@@ -2,7 +2,7 @@
 //! demo stand on.
 //!
 //! Owns: namespaces, machines that can really reboot, clients that keep count,
-//! taps on the wire, and the kernel's own NAT as a reference. Refuses: knowing
+//! taps on the wire, microVMs, and the kernel's own NAT as a reference. Refuses: knowing
 //! how ghostd works inside; it is run as a binary and watched from outside.
 //! Everything made here is gone when its value is dropped, also on a panic.
 
@@ -13,6 +13,7 @@ pub mod demo;
 pub mod host;
 pub mod link;
 pub mod machine;
+pub mod microvm;
 pub mod netns;
 pub mod oracle;
 mod skip;

@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -117,7 +117,7 @@ impl Control {
         let Some(to) = self.clients.get(client) else {
             return false;
         };
-        let fds: Vec<_> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
+        let fds: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let rights = if fds.is_empty() { &[][..] } else { &rights };
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;

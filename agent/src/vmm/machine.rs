@@ -62,8 +62,6 @@ impl Machine {
             source,
         })?;
         let kvm = open_kvm(&plan.kvm)?;
-        let log =
-            Log::create(&plan.serial).map_err(|e| VmmError::SerialLog(plan.serial.clone(), e))?;
         let memory = Memory::new(plan.ram)?;
         for segment in &image.segments {
             memory.write(segment.address, segment.bytes)?;
@@ -86,6 +84,9 @@ impl Machine {
         let vcpus = (0..plan.vcpus)
             .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
             .collect::<Result<_, _>>()?;
+        // Last, because it empties the log of an earlier guest.
+        let log =
+            Log::create(&plan.serial).map_err(|e| VmmError::SerialLog(plan.serial.clone(), e))?;
         Ok(Self {
             vcpus,
             vm,

@@ -73,7 +73,7 @@ fn run(args: Args) -> Result<End, VmmError> {
     let plan = args.plan()?;
     // Before there is any other thread.
     let signals = watch::signals()?;
-    let machine = Machine::build(&plan)?;
     let control = control.as_deref().map(Control::listen).transpose()?;
+    let machine = Machine::build(&plan)?;
     Watch::new(machine.start()?, control, signals, at_end).run()
 }

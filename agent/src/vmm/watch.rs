@@ -77,10 +77,11 @@ impl Watch {
         });
         loop {
             let ready = self.wait()?;
-            if ready.has_end && self.end.is_none() {
-                if let Some(ended) = self.machine.first_end() {
-                    self.finish(Some(ended.cpu), ended.end)?;
-                }
+            if ready.has_end
+                && self.end.is_none()
+                && let Some(ended) = self.machine.first_end()
+            {
+                self.finish(Some(ended.cpu), ended.end)?;
             }
             let mut must_leave = ready.has_signal;
             if let Some(control) = &mut self.control

@@ -22,6 +22,8 @@ pub enum Action {
     PowerOff,
     /// An exception that nobody handles.
     TripleFault,
+    /// A write through a null pointer.
+    Null,
     /// Never; counts in memory.
     Spin,
     /// Writes to and reads from ports and addresses where nothing is, then resets.
@@ -62,6 +64,7 @@ impl Action {
             "reset-control" => Self::ResetControl,
             "power-off" => Self::PowerOff,
             "triple-fault" => Self::TripleFault,
+            "null" => Self::Null,
             "spin" => Self::Spin,
             "strays" => Self::Strays,
             _ => return None,

@@ -35,7 +35,8 @@ pub(crate) fn in32(port: u16) -> u32 {
 
 /// A word of memory that others look at, or that is no memory at all.
 pub(crate) fn store(address: u64, value: u64) {
-    // SAFETY: callers stay in RAM above the payload, or among the devices.
+    // SAFETY: callers stay in RAM above the payload, or among the devices, or
+    // mean to fault.
     unsafe { core::ptr::write_volatile(address as *mut u64, value) };
 }
 

@@ -9,19 +9,16 @@ mod machine;
 
 use core::panic::PanicInfo;
 
-use agent_common::guest::{Boot, CPUS_MAX, DEVICES, PAGE_BYTES};
+use agent_common::guest::{Boot, DEVICES, HIGH, PAGE_BYTES};
 use ghost_guest::{
     line::{Action, Line},
-    pattern::{self, Hash},
+    pattern::{self, COUNTERS, Hash, PATTERN},
 };
 
 use machine::{die, in32, load, out32, power_off, reset, reset_by_control, say, store};
 
-/// The pattern begins here, far above the payload itself.
-const PATTERN: u64 = 0x20_0000;
-
-/// vCPUs other than the first, and those that spin, count here: a page each.
-const COUNTERS: u64 = PATTERN - CPUS_MAX as u64 * PAGE_BYTES;
+/// In page 0.
+const NEAR_NULL: u64 = 16;
 
 /// A port that no machine has.
 const PORT_NOWHERE: u16 = 0x0e80;
@@ -58,11 +55,19 @@ fn act(boot: &Boot, line: Line<'_>) -> ! {
     if line.bytes > 0 {
         fill(boot, line);
     }
+    if boot.high_bytes > 0 {
+        store(HIGH + boot.high_bytes - 8, pattern::word(line.seed, 0));
+    }
     match line.action {
         Action::Reset => reset(),
         Action::ResetControl => reset_by_control(),
         Action::PowerOff => power_off(),
         Action::TripleFault => die(),
+        Action::Null => {
+            store(NEAR_NULL, 1);
+            // Not reached where page 0 is not mapped.
+            reset()
+        }
         Action::Spin => spin(0),
         Action::Strays => {
             stray();

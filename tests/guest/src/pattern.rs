@@ -1,4 +1,12 @@
-//! Bytes that depend on a seed and on where they are.
+//! Bytes that depend on a seed and on where they are, and where that is.
+
+use agent_common::guest::{CPUS_MAX, PAGE_BYTES};
+
+/// The pattern begins here, far above the payload itself.
+pub const PATTERN: u64 = 0x20_0000;
+
+/// vCPUs other than the first, and those that spin, count here: a page each.
+pub const COUNTERS: u64 = PATTERN - CPUS_MAX as u64 * PAGE_BYTES;
 
 /// The 64-bit word at this index. Neighbours and seeds differ in many bits
 /// (the finalizer of SplitMix64: Steele, Lea, Flood, "Fast splittable

@@ -11,6 +11,8 @@ mod rigged;
 mod stage;
 mod world;
 
+pub(crate) use daemon::binary;
+
 pub use api::{Api, EventStream};
 pub use cgroup::Cgroup;
 pub use config::{CONFIG_PATH, Config, INSTANCE, PortLine, RouteLine, SOCKET_PATH};
