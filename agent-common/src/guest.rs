@@ -73,6 +73,9 @@ pub struct Boot {
     pub command_line_bytes: u32,
     /// Entries of `devices` that are in use.
     pub device_count: u32,
+    /// Ticks of the time stamp counter in a millisecond; 0 if not known.
+    pub tsc_khz: u32,
+    pub pad: u32,
     pub devices: [Device; DEVICES_MAX],
 }
 
@@ -90,7 +93,7 @@ pub struct Device {
     pub kind: u32,
 }
 
-const _: () = assert!(size_of::<Boot>() == 48 + DEVICES_MAX * size_of::<Device>());
+const _: () = assert!(size_of::<Boot>() == 56 + DEVICES_MAX * size_of::<Device>());
 const _: () = assert!(size_of::<Device>() == 16);
 const _: () = assert!(size_of::<Boot>() as u64 <= PAGE_BYTES);
 const _: () = assert!(COMMAND_LINE_BYTES_MAX as u64 <= PAGE_BYTES);

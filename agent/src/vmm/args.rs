@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use super::{boot::CommandLine, error::VmmError, layout::Ram, machine::Plan};
+use super::{boot::CommandLine, error::VmmError, layout::Ram, machine::Plan, virtio::Mac};
 
 /// Runs one microVM. Started by ghostd; events go to standard output, as JSON.
 #[derive(Debug, Parser)]
@@ -32,6 +32,12 @@ pub(super) struct Args {
     /// client has said `stop`; it is the default where there is a control socket.
     #[arg(long, value_name = "WHAT", requires_if("hold", "control"))]
     at_end: Option<AtEnd>,
+    /// A tap for the guest's network; it must be there already.
+    #[arg(long, value_name = "NAME", requires = "mac")]
+    tap: Option<String>,
+    /// The guest's Ethernet address.
+    #[arg(long, value_name = "ADDRESS", requires = "tap")]
+    mac: Option<Mac>,
     /// The KVM device.
     #[arg(long, value_name = "FILE", default_value = "/dev/kvm")]
     kvm: PathBuf,
@@ -62,6 +68,7 @@ impl Args {
                 .ok_or(VmmError::CommandLine(line_bytes))?,
             serial: self.serial,
             kvm: self.kvm,
+            net: self.tap.zip(self.mac),
         })
     }
 }

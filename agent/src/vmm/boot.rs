@@ -22,6 +22,7 @@ pub(super) fn pages(
     ram: Ram,
     cpus: u8,
     line: &CommandLine,
+    tsc_khz: u32,
     devices: &[Device],
 ) -> [(u64, Vec<u8>); 2] {
     let mut slots = [Device::default(); DEVICES_MAX];
@@ -36,6 +37,8 @@ pub(super) fn pages(
         command_line: COMMAND_LINE,
         command_line_bytes: u32::try_from(line.0.len()).unwrap_or_default(),
         device_count,
+        tsc_khz,
+        pad: 0,
         devices: slots,
     };
     [
@@ -54,6 +57,8 @@ fn encode(boot: &Boot) -> Vec<u8> {
         command_line,
         command_line_bytes,
         device_count,
+        tsc_khz,
+        pad,
         devices,
     } = boot;
     let mut bytes = Vec::with_capacity(size_of::<Boot>());
@@ -65,6 +70,8 @@ fn encode(boot: &Boot) -> Vec<u8> {
     bytes.extend(command_line.to_le_bytes());
     bytes.extend(command_line_bytes.to_le_bytes());
     bytes.extend(device_count.to_le_bytes());
+    bytes.extend(tsc_khz.to_le_bytes());
+    bytes.extend(pad.to_le_bytes());
     for Device {
         address,
         bytes: size,
@@ -95,7 +102,8 @@ mod tests {
             bytes: 4096,
             kind: 1,
         };
-        let [(_, boot), (_, text)] = pages(Ram::of_mib(4096).unwrap(), 2, &line, &[device]);
+        let [(_, boot), (_, text)] =
+            pages(Ram::of_mib(4096).unwrap(), 2, &line, 2_000_000, &[device]);
         let word = |at: usize| u64::from_le_bytes(boot[at..at + 8].try_into().unwrap());
         let half = |at: usize| u32::from_le_bytes(boot[at..at + 4].try_into().unwrap());
         assert_eq!(boot.len(), size_of::<Boot>());
@@ -105,6 +113,7 @@ mod tests {
         assert_eq!(word(offset_of!(Boot, high_bytes)), 1 << 30);
         assert_eq!(half(offset_of!(Boot, command_line_bytes)), 8);
         assert_eq!(half(offset_of!(Boot, device_count)), 1);
+        assert_eq!(half(offset_of!(Boot, tsc_khz)), 2_000_000);
         assert_eq!(word(offset_of!(Boot, devices)), 0xc000_0000);
         assert_eq!(text, b"do=reset");
     }

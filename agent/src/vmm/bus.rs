@@ -3,12 +3,21 @@
 //! Whatever a guest writes where nothing is, is dropped and counted; what it
 //! reads there is all ones, as on real machines. No access fails.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use agent_common::guest::{
-    PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, POWER_OFF,
+    DEVICES, PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, POWER_OFF,
     RESET_CONTROL, RESET_KEYBOARD,
 };
 
-use super::{end::End, serial::Port};
+use super::{
+    end::End,
+    serial::Port,
+    virtio::{Net, REGISTER_BYTES},
+};
+
+/// Where the registers of the network device are, if there is one.
+pub(super) const NET_ADDRESS: u64 = DEVICES;
 
 /// What reads give where nothing is.
 const NOTHING: u8 = 0xff;
@@ -24,13 +33,15 @@ pub(super) struct Strays {
 
 pub(super) struct Bus {
     serial: Port,
+    net: Option<Arc<Mutex<Net>>>,
     strays: Strays,
 }
 
 impl Bus {
-    pub(super) fn new(serial: Port) -> Self {
+    pub(super) fn new(serial: Port, net: Option<Arc<Mutex<Net>>>) -> Self {
         Self {
             serial,
+            net,
             strays: Strays::default(),
         }
     }
@@ -87,14 +98,31 @@ impl Bus {
         }
     }
 
-    pub(super) fn memory_write(&mut self, _address: u64, _data: &[u8]) {
-        self.strays.memory_writes += 1;
+    pub(super) fn memory_write(&mut self, address: u64, data: &[u8]) {
+        match net_at(self.net.as_deref(), address) {
+            Some((mut net, offset)) => net.write(offset, data),
+            None => self.strays.memory_writes += 1,
+        }
     }
 
-    pub(super) fn memory_read(&mut self, _address: u64, data: &mut [u8]) {
-        self.strays.memory_reads += 1;
-        data.fill(NOTHING);
+    pub(super) fn memory_read(&mut self, address: u64, data: &mut [u8]) {
+        match net_at(self.net.as_deref(), address) {
+            Some((net, offset)) => net.read(offset, data),
+            None => {
+                self.strays.memory_reads += 1;
+                data.fill(NOTHING);
+            }
+        }
     }
+}
+
+/// The device, if its registers are there.
+fn net_at(net: Option<&Mutex<Net>>, address: u64) -> Option<(MutexGuard<'_, Net>, u64)> {
+    let offset = address.checked_sub(NET_ADDRESS)?;
+    if offset >= u64::from(REGISTER_BYTES) {
+        return None;
+    }
+    Some((net?.lock().unwrap_or_else(PoisonError::into_inner), offset))
 }
 
 fn serial_register(port: u16) -> Option<u8> {

@@ -52,6 +52,8 @@ pub(super) enum VmmError {
     ControlTaken(PathBuf),
     #[error("cannot listen at the control socket {0}")]
     Control(PathBuf, #[source] io::Error),
+    #[error("cannot use the tap {0}; it must exist, be a tap, and have no user")]
+    Tap(String, #[source] io::Error),
     #[error("cannot get guest memory of {bytes} bytes")]
     Memory {
         bytes: u64,
@@ -85,6 +87,10 @@ pub(super) enum VmmError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot make a queue of a device")]
+    Queue(#[source] virtio_queue::Error),
+    #[error("the thread of the network died")]
+    NetDied,
     #[error("the thread of vCPU {0} died")]
     ThreadDied(u8),
 }
@@ -114,6 +120,7 @@ impl VmmError {
             | Self::OpenKvm { .. }
             | Self::NotKvm(..)
             | Self::SerialLog(..)
+            | Self::Tap(..)
             | Self::ControlTaken(_)
             | Self::Control(..) => Blame::Input,
             Self::Memory { .. }
@@ -122,6 +129,8 @@ impl VmmError {
             | Self::NoHostAddress
             | Self::Kvm { .. }
             | Self::System { .. }
+            | Self::Queue(_)
+            | Self::NetDied
             | Self::ThreadDied(_) => Blame::System,
         }
     }

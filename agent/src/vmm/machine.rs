@@ -12,22 +12,24 @@ use std::{
     },
 };
 
-use agent_common::guest::{CPUS_MAX, GDT, TABLES, TASK};
+use agent_common::guest::{CPUS_MAX, Device, GDT, TABLES, TASK};
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{
     boot::{self, CommandLine},
-    bus::{Bus, Strays},
+    bus::{Bus, NET_ADDRESS, Strays},
     cpuid, entry,
     error::VmmError,
     image,
     layout::Ram,
     memory::Memory,
+    network::{Network, RunningNetwork},
     serial::{Log, Port},
     tables,
     vcpu::{Ended, Shared, Thread},
+    virtio::{self, Mac},
 };
 
 /// A microVM's parts, all checked but for the files.
@@ -39,16 +41,24 @@ pub(super) struct Plan {
     pub(super) command_line: CommandLine,
     pub(super) serial: PathBuf,
     pub(super) kvm: PathBuf,
+    pub(super) net: Option<(String, Mac)>,
 }
 
 /// Where KVM keeps what Intel's real mode needs: below 4 GiB, away from RAM and devices.
 const TSS_ADDRESS: usize = 0xfffb_d000;
+
+const NET_DEVICE: Device = Device {
+    address: NET_ADDRESS,
+    bytes: virtio::REGISTER_BYTES,
+    kind: virtio::NET,
+};
 
 /// A microVM that has not run yet.
 pub(super) struct Machine {
     vcpus: Vec<VcpuFd>,
     vm: VmFd,
     bus: Bus,
+    network: Option<Network>,
     memory: Memory,
     ram: Ram,
 }
@@ -69,9 +79,6 @@ impl Machine {
         memory.write(TABLES, &tables::page_tables(plan.ram))?;
         memory.write(GDT, &tables::descriptors())?;
         memory.write(TASK, &tables::task())?;
-        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, &plan.command_line, &[]) {
-            memory.write(address, &bytes)?;
-        }
         let vm = kvm
             .create_vm()
             .map_err(|e| VmmError::kvm("make a virtual machine", e))?;
@@ -83,14 +90,27 @@ impl Machine {
             .map_err(|e| VmmError::kvm("say which CPU features it supports", e))?;
         let vcpus = (0..plan.vcpus)
             .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let net = plan.net.as_ref();
+        let devices: Vec<Device> = net.iter().map(|_| NET_DEVICE).collect();
+        // Not known where the host's own clock is no good.
+        let tsc_khz = vcpus.first().and_then(|vcpu| vcpu.get_tsc_khz().ok());
+        let tsc_khz = tsc_khz.unwrap_or_default();
+        let line = &plan.command_line;
+        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, line, tsc_khz, &devices) {
+            memory.write(address, &bytes)?;
+        }
+        let network = net
+            .map(|(name, mac)| Network::new(name, *mac, &memory))
+            .transpose()?;
         // Last, because it empties the log of an earlier guest.
         let log =
             Log::create(&plan.serial).map_err(|e| VmmError::SerialLog(plan.serial.clone(), e))?;
         Ok(Self {
             vcpus,
             vm,
-            bus: Bus::new(Port::new(log)),
+            bus: Bus::new(Port::new(log), network.as_ref().map(Network::net)),
+            network,
             memory,
             ram: plan.ram,
         })
@@ -102,6 +122,7 @@ impl Machine {
             vcpus,
             vm,
             bus,
+            network,
             memory,
             ram,
         } = self;
@@ -119,6 +140,7 @@ impl Machine {
         };
         let mut running = Running {
             threads: Vec::new(),
+            network: network.map(Network::start).transpose()?,
             ended,
             vcpus: u8::try_from(vcpus.len()).unwrap_or(u8::MAX),
             ram,
@@ -137,6 +159,7 @@ impl Machine {
 /// A microVM whose vCPUs have threads, or had them.
 pub(super) struct Running {
     threads: Vec<Thread>,
+    network: Option<RunningNetwork>,
     ended: Receiver<Ended>,
     vcpus: u8,
     ram: Ram,
@@ -157,9 +180,13 @@ impl Running {
         self.ended.try_recv().ok()
     }
 
-    /// Ends all vCPUs. Guest memory stays.
+    /// Ends all vCPUs and devices. Guest memory stays.
     pub(super) fn stop(&mut self) -> Result<(), VmmError> {
         let stopped: Vec<_> = self.threads.drain(..).map(Thread::stop).collect();
+        // After the vCPUs, because nothing wakes it any more then.
+        if let Some(network) = &mut self.network {
+            network.stop()?;
+        }
         stopped
             .into_iter()
             .collect::<Result<(), u8>>()
@@ -176,6 +203,10 @@ impl Running {
 
     pub(super) fn vcpus(&self) -> u8 {
         self.vcpus
+    }
+
+    pub(super) fn net_counts(&self) -> Option<virtio::Counts> {
+        self.network.as_ref().map(RunningNetwork::counts)
     }
 
     /// Accesses that no device answered, and bytes that the serial log lost.

@@ -8,6 +8,7 @@
 use std::{
     fs::File,
     os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
 };
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -27,7 +28,7 @@ use super::{error::VmmError, layout::Ram};
 #[derive(Debug)]
 pub(super) struct Memory {
     file: File,
-    map: GuestMemoryMmap<()>,
+    map: Arc<GuestMemoryMmap>,
 }
 
 impl Memory {
@@ -56,12 +57,20 @@ impl Memory {
         }
         let map = GuestMemoryMmap::from_ranges_with_files(ranges)
             .map_err(|source| VmmError::MapMemory { bytes, source })?;
-        Ok(Self { file, map })
+        Ok(Self {
+            file,
+            map: Arc::new(map),
+        })
     }
 
     /// What others map.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// What devices read and write.
+    pub(super) fn map(&self) -> Arc<GuestMemoryMmap> {
+        Arc::clone(&self.map)
     }
 
     pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), VmmError> {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{bus::Strays, end::End};
+use super::{bus::Strays, end::End, virtio::Counts};
 
 /// Longer commands are refused; none of ours comes near.
 pub(super) const COMMAND_BYTES_MAX: usize = 4096;
@@ -30,6 +30,8 @@ pub(super) enum Answer {
         memory_bytes: u64,
         serial_lost_bytes: u64,
         strays: StrayCounts,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        net: Option<NetCounts>,
     },
     Memory {
         bytes: u64,
@@ -54,6 +56,35 @@ pub(super) struct RegionView {
     pub(super) address: u64,
     pub(super) bytes: u64,
     pub(super) file_offset: u64,
+}
+
+/// Frames, and what became of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct NetCounts {
+    received: u64,
+    sent: u64,
+    receive_dropped: u64,
+    send_dropped: u64,
+    broken: u64,
+}
+
+impl From<Counts> for NetCounts {
+    fn from(counts: Counts) -> Self {
+        let Counts {
+            received,
+            sent,
+            receive_dropped,
+            send_dropped,
+            broken,
+        } = counts;
+        Self {
+            received,
+            sent,
+            receive_dropped,
+            send_dropped,
+            broken,
+        }
+    }
 }
 
 /// Accesses that no device answered.

@@ -27,9 +27,11 @@ mod layout;
 mod machine;
 mod memory;
 mod message;
+mod network;
 mod serial;
 mod tables;
 mod vcpu;
+mod virtio;
 mod watch;
 
 use std::process::ExitCode;

@@ -80,6 +80,10 @@ impl Thread {
 }
 
 fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
+    // A kick from before the vCPU could be kicked has had no effect.
+    if is_stopped(orders) {
+        return End::Ordered;
+    }
     loop {
         match vcpu.run() {
             Ok(VcpuExit::InternalError) => return vcpu.internal_error(),
@@ -91,9 +95,8 @@ fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
             Err(error) => match io::Error::from_raw_os_error(error.errno()).kind() {
                 io::ErrorKind::Interrupted => {
                     vcpu.take_kick();
-                    match orders.try_recv() {
-                        Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return End::Ordered,
-                        Err(TryRecvError::Empty) => {}
+                    if is_stopped(orders) {
+                        return End::Ordered;
                     }
                 }
                 io::ErrorKind::WouldBlock => {}
@@ -104,6 +107,13 @@ fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
                 }
             },
         }
+    }
+}
+
+fn is_stopped(orders: &Receiver<Order>) -> bool {
+    match orders.try_recv() {
+        Ok(Order::Stop) | Err(TryRecvError::Disconnected) => true,
+        Err(TryRecvError::Empty) => false,
     }
 }
 

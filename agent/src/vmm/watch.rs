@@ -196,6 +196,7 @@ fn status(machine: &Running, end: Option<&End>) -> Answer {
         memory_bytes: machine.ram().bytes(),
         serial_lost_bytes,
         strays: strays.into(),
+        net: machine.net_counts().map(Into::into),
     }
 }
 

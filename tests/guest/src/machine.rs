@@ -33,16 +33,43 @@ pub(crate) fn in32(port: u16) -> u32 {
     value
 }
 
-/// A word of memory that others look at, or that is no memory at all.
-pub(crate) fn store(address: u64, value: u64) {
+/// A number.
+pub(crate) trait Plain: Copy {}
+impl Plain for u8 {}
+impl Plain for u16 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+
+/// A place in memory that others look at, or that is no memory at all.
+pub(crate) fn store<T: Plain>(address: u64, value: T) {
     // SAFETY: callers stay in RAM above the payload, or among the devices, or
     // mean to fault.
-    unsafe { core::ptr::write_volatile(address as *mut u64, value) };
+    unsafe { core::ptr::write_volatile(address as *mut T, value) };
 }
 
-pub(crate) fn load(address: u64) -> u64 {
+pub(crate) fn load<T: Plain>(address: u64) -> T {
     // SAFETY: as for `store`.
-    unsafe { core::ptr::read_volatile(address as *const u64) }
+    unsafe { core::ptr::read_volatile(address as *const T) }
+}
+
+/// Copies from memory that a device has written and now leaves alone.
+pub(crate) fn copy_from(address: u64, to: &mut [u8]) {
+    // SAFETY: callers name a whole buffer of the area that is kept for devices.
+    let from = unsafe { core::slice::from_raw_parts(address as *const u8, to.len()) };
+    to.copy_from_slice(from);
+}
+
+/// Copies to memory that a device does not look at yet.
+pub(crate) fn copy_to(address: u64, from: &[u8]) {
+    // SAFETY: as for `copy_from`.
+    let to = unsafe { core::slice::from_raw_parts_mut(address as *mut u8, from.len()) };
+    to.copy_from_slice(from);
+}
+
+/// Ticks since some time.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: reading the counter changes nothing, and CPL 3 may.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// The boot page, if it is one we understand.

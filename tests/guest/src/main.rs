@@ -5,7 +5,9 @@
 #![no_std]
 #![no_main]
 
+mod driver;
 mod machine;
+mod network;
 
 use core::panic::PanicInfo;
 
@@ -64,10 +66,11 @@ fn act(boot: &Boot, line: Line<'_>) -> ! {
         Action::PowerOff => power_off(),
         Action::TripleFault => die(),
         Action::Null => {
-            store(NEAR_NULL, 1);
+            store(NEAR_NULL, 1_u64);
             // Not reached where page 0 is not mapped.
             reset()
         }
+        Action::Serve => network::serve(boot, line),
         Action::Spin => spin(0),
         Action::Strays => {
             stray();
@@ -83,7 +86,7 @@ fn fill(boot: &Boot, line: Line<'_>) {
     for index in 0..words {
         store(PATTERN + index * 8, pattern::word(line.seed, index));
     }
-    let read = (0..words).map(|index| load(PATTERN + index * 8));
+    let read = (0..words).map(|index| load::<u64>(PATTERN + index * 8));
     let hash = read.fold(Hash::NEW, Hash::with);
     say!("pattern {words} words hash {:016x}", hash.value());
 }
@@ -91,8 +94,8 @@ fn fill(boot: &Boot, line: Line<'_>) {
 fn stray() {
     out32(PORT_NOWHERE, 1);
     let port = in32(PORT_NOWHERE);
-    store(DEVICES, 1);
-    say!("strays {port:x} {:x}", load(DEVICES));
+    store(DEVICES, 1_u64);
+    say!("strays {port:x} {:x}", load::<u64>(DEVICES));
 }
 
 fn spin(cpu: u64) -> ! {

@@ -4,7 +4,7 @@ use super::{Bus, End, Strays};
 use crate::vmm::serial::{Log, Port};
 
 fn bus() -> Bus {
-    Bus::new(Port::new(Log::create("/dev/null".as_ref()).unwrap()))
+    Bus::new(Port::new(Log::create("/dev/null".as_ref()).unwrap()), None)
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! A tap: frames in and out, each with a virtio-net header before it.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
+};
+
+use nix::net::if_::if_nametoindex;
+
+const DEVICE: &str = "/dev/net/tun";
+
+/// Header of virtio 1.0 and later, with the number of buffers.
+pub(in crate::vmm) const HEADER_BYTES: usize = 12;
+
+#[derive(Debug)]
+pub(in crate::vmm) struct Tap(File);
+
+impl Tap {
+    /// Takes the queue of a tap that is there already, made and fenced by
+    /// whoever owns the guest. Offloads are off: the kernel hands over whole
+    /// frames with good checksums, and expects the same.
+    pub(in crate::vmm) fn open(name: &str) -> io::Result<Self> {
+        // Otherwise the kernel would make one, which nobody has fenced.
+        if_nametoindex(name)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(DEVICE)?;
+        // SAFETY: zeros are a valid `ifreq`: numbers, bytes and a null pointer.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // The kernel found an interface of this name, so it is short enough.
+        let room = request.ifr_name.len() - 1;
+        for (to, byte) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
+            *to = byte.cast_signed();
+        }
+        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        // SAFETY: the request takes an `ifreq`, which lives through the call.
+        call(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw const request) })?;
+        let header = HEADER_BYTES as libc::c_int;
+        // SAFETY: the request takes an int, which lives through the call.
+        call(unsafe {
+            libc::ioctl(
+                file.as_raw_fd(),
+                libc::TUNSETVNETHDRSZ as _,
+                &raw const header,
+            )
+        })?;
+        // SAFETY: the request takes a number, not a pointer.
+        call(unsafe {
+            libc::ioctl(
+                file.as_raw_fd(),
+                libc::TUNSETOFFLOAD as _,
+                0 as libc::c_ulong,
+            )
+        })?;
+        Ok(Self(file))
+    }
+
+    /// A header and a frame; `WouldBlock` if there is none.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    /// A header and a frame, as one.
+    pub(super) fn write(&mut self, packet: &[u8]) -> io::Result<()> {
+        self.0.write(packet).map(drop)
+    }
+
+    pub(in crate::vmm) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn call(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
