@@ -89,6 +89,8 @@ pub(super) enum VmmError {
     },
     #[error("cannot make a queue of a device")]
     Queue(#[source] virtio_queue::Error),
+    #[error("vCPU {0} does not leave the guest")]
+    Stuck(u8),
     #[error("the thread of the network died")]
     NetDied,
     #[error("the thread of vCPU {0} died")]
@@ -130,6 +132,7 @@ impl VmmError {
             | Self::Kvm { .. }
             | Self::System { .. }
             | Self::Queue(_)
+            | Self::Stuck(_)
             | Self::NetDied
             | Self::ThreadDied(_) => Blame::System,
         }

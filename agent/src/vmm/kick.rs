@@ -74,6 +74,13 @@ impl Kickable {
         self.vcpu.set_kvm_immediate_exit(0);
     }
 
+    /// Before it goes on after a pause, so that a guest with KVM's clock does
+    /// not take the pause for a lock-up.
+    pub(super) fn tell_of_pause(&self) {
+        // A guest that does not use that clock is the only way to fail.
+        let _ = self.vcpu.kvmclock_ctrl();
+    }
+
     /// After an exit for an internal error: what KVM says about it.
     pub(super) fn internal_error(&mut self) -> End {
         // SAFETY: the exit reason says that this member of the union is

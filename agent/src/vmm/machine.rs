@@ -180,6 +180,25 @@ impl Running {
         self.ended.try_recv().ok()
     }
 
+    /// All vCPUs out of the guest, and no device writes to its memory.
+    pub(super) fn pause(&mut self) -> Result<(), VmmError> {
+        let pausing: Vec<_> = self.threads.iter().map(Thread::pause).collect();
+        for vcpu in pausing {
+            vcpu.wait().map_err(VmmError::Stuck)?;
+        }
+        if let Some(network) = &self.network {
+            network.pause();
+        }
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self) {
+        if let Some(network) = &self.network {
+            network.resume();
+        }
+        self.threads.iter().for_each(Thread::resume);
+    }
+
     /// Ends all vCPUs and devices. Guest memory stays.
     pub(super) fn stop(&mut self) -> Result<(), VmmError> {
         let stopped: Vec<_> = self.threads.drain(..).map(Thread::stop).collect();

@@ -16,6 +16,10 @@ pub(super) enum Command {
     Status {},
     /// The guest's memory: the answer carries the memfd.
     Memory {},
+    /// Let no vCPU run and no device write to memory.
+    Pause {},
+    /// Go on.
+    Resume {},
     /// End the guest, and the process.
     Stop {},
 }
@@ -37,6 +41,11 @@ pub(super) enum Answer {
         bytes: u64,
         regions: Vec<RegionView>,
     },
+    Paused {
+        /// From the command until the last vCPU was out of the guest.
+        pause_us: u64,
+    },
+    Resumed,
     Stopping,
     Refused {
         why: String,
@@ -47,6 +56,7 @@ pub(super) enum Answer {
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub(super) enum State {
     Running,
+    Paused,
     Ended(Reason),
 }
 
@@ -104,6 +114,8 @@ pub(super) enum Event {
         vcpus: u8,
         memory_bytes: u64,
     },
+    Paused,
+    Resumed,
     Ended {
         vcpu: Option<u8>,
         #[serde(flatten)]

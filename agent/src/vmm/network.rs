@@ -69,6 +69,21 @@ impl RunningNetwork {
             .counts()
     }
 
+    /// From here on it writes nothing to guest memory; frames wait in the tap.
+    pub(super) fn pause(&self) {
+        self.net
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pause();
+    }
+
+    pub(super) fn resume(&self) {
+        self.net
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .resume();
+    }
+
     pub(super) fn stop(&mut self) -> Result<(), VmmError> {
         self.net
             .lock()

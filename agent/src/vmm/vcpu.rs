@@ -2,11 +2,13 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -20,10 +22,19 @@ use super::{
 };
 
 /// What the thread is told; one at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+#[derive(Debug)]
+enum Order {
+    /// Out of the guest, say so, and wait for the next order.
+    Pause(SyncSender<()>),
+    Run,
     Stop,
 }
+
+/// A pause that was answered, or the stop that may follow it unanswered.
+const ORDERS_MAX: usize = 2;
+
+/// Far longer than any way out of the guest takes.
+const PAUSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The last thing a vCPU says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +64,7 @@ pub(super) struct Thread {
 
 impl Thread {
     pub(super) fn start(cpu: u8, vcpu: VcpuFd, shared: Shared) -> io::Result<Self> {
-        let (orders, queue) = std::sync::mpsc::sync_channel(1);
+        let (orders, queue) = std::sync::mpsc::sync_channel(ORDERS_MAX);
         let handle = thread::Builder::new()
             .name(format!("vcpu{cpu}"))
             .spawn(move || {
@@ -70,9 +81,26 @@ impl Thread {
         })
     }
 
+    /// Out of the guest until told to run. Wait for it with [`Pausing::wait`].
+    pub(super) fn pause(&self) -> Pausing {
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        // If the queue is closed, it has ended, and nobody will answer.
+        let _ = self.orders.try_send(Order::Pause(done));
+        kick(&self.handle);
+        Pausing {
+            cpu: self.cpu,
+            answer,
+        }
+    }
+
+    /// Into the guest again. Does nothing to one that has ended.
+    pub(super) fn resume(&self) {
+        let _ = self.orders.try_send(Order::Run);
+    }
+
     /// Out of the guest, whatever it does, and no more into it.
     pub(super) fn stop(self) -> Result<(), u8> {
-        // If the queue is full, it was told already; if it is closed, it has ended.
+        // If the queue is closed, it has ended. It is never full: a pause was waited for.
         let _ = self.orders.try_send(Order::Stop);
         kick(&self.handle);
         self.handle.join().map_err(|_| self.cpu)
@@ -81,7 +109,7 @@ impl Thread {
 
 fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
     // A kick from before the vCPU could be kicked has had no effect.
-    if is_stopped(orders) {
+    if obey(vcpu, orders).is_break() {
         return End::Ordered;
     }
     loop {
@@ -95,7 +123,7 @@ fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
             Err(error) => match io::Error::from_raw_os_error(error.errno()).kind() {
                 io::ErrorKind::Interrupted => {
                     vcpu.take_kick();
-                    if is_stopped(orders) {
+                    if obey(vcpu, orders).is_break() {
                         return End::Ordered;
                     }
                 }
@@ -110,10 +138,47 @@ fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
     }
 }
 
-fn is_stopped(orders: &Receiver<Order>) -> bool {
-    match orders.try_recv() {
-        Ok(Order::Stop) | Err(TryRecvError::Disconnected) => true,
-        Err(TryRecvError::Empty) => false,
+/// Carries out what was ordered, if anything. `Break` ends the vCPU.
+///
+/// Only between two entries, so an access that was under way is complete.
+fn obey(vcpu: &Kickable, orders: &Receiver<Order>) -> ControlFlow<()> {
+    let mut order = match orders.try_recv() {
+        Ok(order) => order,
+        Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
+        Err(TryRecvError::Disconnected) => return ControlFlow::Break(()),
+    };
+    loop {
+        match order {
+            Order::Stop => return ControlFlow::Break(()),
+            Order::Run => {
+                vcpu.tell_of_pause();
+                return ControlFlow::Continue(());
+            }
+            // Only fails if nobody waits any more.
+            Order::Pause(done) => drop(done.send(())),
+        }
+        order = match orders.recv() {
+            Ok(order) => order,
+            Err(_) => return ControlFlow::Break(()),
+        };
+    }
+}
+
+/// A vCPU on its way out of the guest.
+#[derive(Debug)]
+pub(super) struct Pausing {
+    cpu: u8,
+    answer: Receiver<()>,
+}
+
+impl Pausing {
+    /// Until it is out of the guest, or has ended. Fails with its number if it
+    /// does not come out.
+    pub(super) fn wait(self) -> Result<(), u8> {
+        match self.answer.recv_timeout(PAUSE_LIMIT) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => Err(self.cpu),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The main thread while the guest runs: ends, signals, clients.
 
-use std::{io::Write as _, os::fd::AsFd as _};
+use std::{io::Write as _, os::fd::AsFd as _, time::Instant};
 
 use nix::{
     errno::Errno,
@@ -39,7 +39,15 @@ pub(super) struct Watch {
     control: Option<Control>,
     signals: SignalFd,
     at_end: AtEnd,
-    end: Option<End>,
+    life: Life,
+}
+
+/// How far the guest has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Life {
+    Running,
+    Paused,
+    Ended(End),
 }
 
 /// What became readable.
@@ -64,7 +72,7 @@ impl Watch {
             control,
             signals,
             at_end,
-            end: None,
+            life: Life::Running,
         }
     }
 
@@ -78,7 +86,7 @@ impl Watch {
         loop {
             let ready = self.wait()?;
             if ready.has_end
-                && self.end.is_none()
+                && !self.has_ended()
                 && let Some(ended) = self.machine.first_end()
             {
                 self.finish(Some(ended.cpu), ended.end)?;
@@ -90,12 +98,12 @@ impl Watch {
                 control.accept();
             }
             for client in ready.clients {
-                must_leave |= self.serve(client);
+                must_leave |= self.serve(client)?;
             }
-            if must_leave && self.end.is_none() {
+            if must_leave && !self.has_ended() {
                 self.finish(None, End::Ordered)?;
             }
-            if let Some(end) = &self.end
+            if let Life::Ended(end) = &self.life
                 && (must_leave || self.at_end == AtEnd::Exit)
             {
                 return Ok(end.clone());
@@ -144,7 +152,7 @@ impl Watch {
             vcpu: cpu,
             reason: Reason::from(&end),
         });
-        self.end = Some(end);
+        self.life = Life::Ended(end);
         Ok(())
     }
 
@@ -161,37 +169,105 @@ impl Watch {
     }
 
     /// Answers a client. `true` if it asked us to end.
-    fn serve(&mut self, client: usize) -> bool {
-        let Some(control) = &mut self.control else {
-            return false;
+    fn serve(&mut self, client: usize) -> Result<bool, VmmError> {
+        let said = match &self.control {
+            Some(control) => control.read(client),
+            None => Said::Nothing,
         };
-        let (answer, fd, must_leave) = match control.read(client) {
-            Said::Nothing => return false,
+        let command = match said {
+            Said::Nothing => return Ok(false),
             Said::Goodbye => {
-                control.let_go(client);
-                return false;
+                self.let_go(client);
+                return Ok(false);
             }
-            Said::Nonsense(why) => (Answer::Refused { why }, None, false),
-            Said::Command(Command::Status {}) => {
-                (status(&self.machine, self.end.as_ref()), None, false)
+            Said::Nonsense(why) => {
+                self.answer(client, &Answer::Refused { why });
+                return Ok(false);
             }
-            Said::Command(Command::Memory {}) => {
-                let memory = self.machine.memory().file();
-                (memory_answer(&self.machine), Some(memory), false)
-            }
-            Said::Command(Command::Stop {}) => (Answer::Stopping, None, true),
+            Said::Command(command) => command,
         };
-        if !control.send(client, &encode(&answer), fd) {
+        let before = self.life.clone();
+        let answer = match command {
+            Command::Status {} => status(&self.machine, &self.life),
+            Command::Memory {} => memory_answer(&self.machine),
+            Command::Pause {} => self.pause()?,
+            Command::Resume {} => self.resume(),
+            Command::Stop {} => Answer::Stopping,
+        };
+        self.answer(client, &answer);
+        match &self.life {
+            life if *life == before => {}
+            Life::Running => self.tell(&Event::Resumed),
+            Life::Paused => self.tell(&Event::Paused),
+            // Told where it was found out.
+            Life::Ended(_) => {}
+        }
+        Ok(command == Command::Stop {})
+    }
+
+    fn answer(&mut self, client: usize, answer: &Answer) {
+        let Some(control) = &self.control else {
+            return;
+        };
+        let memory = match answer {
+            Answer::Memory { .. } => Some(self.machine.memory().file()),
+            _ => None,
+        };
+        if !control.send(client, &encode(answer), memory) {
+            self.let_go(client);
+        }
+    }
+
+    fn let_go(&mut self, client: usize) {
+        if let Some(control) = &mut self.control {
             control.let_go(client);
         }
-        must_leave
+    }
+
+    /// A guest that is paused already is paused.
+    fn pause(&mut self) -> Result<Answer, VmmError> {
+        if self.has_ended() {
+            return Ok(ended());
+        }
+        let start = Instant::now();
+        if self.life == Life::Running {
+            self.machine.pause()?;
+            self.life = Life::Paused;
+        }
+        let pause_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(Answer::Paused { pause_us })
+    }
+
+    fn resume(&mut self) -> Answer {
+        if self.has_ended() {
+            return ended();
+        }
+        if self.life == Life::Paused {
+            self.machine.resume();
+            self.life = Life::Running;
+        }
+        Answer::Resumed
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.life, Life::Ended(_))
     }
 }
 
-fn status(machine: &Running, end: Option<&End>) -> Answer {
+fn ended() -> Answer {
+    Answer::Refused {
+        why: "the guest has ended".to_owned(),
+    }
+}
+
+fn status(machine: &Running, life: &Life) -> Answer {
     let (strays, serial_lost_bytes) = machine.counts();
     Answer::Status {
-        state: end.map_or(State::Running, |end| State::Ended(Reason::from(end))),
+        state: match life {
+            Life::Running => State::Running,
+            Life::Paused => State::Paused,
+            Life::Ended(end) => State::Ended(Reason::from(end)),
+        },
         vcpus: machine.vcpus(),
         memory_bytes: machine.ram().bytes(),
         serial_lost_bytes,

@@ -16,6 +16,8 @@ use crate::{
 
 /// As `inetd` had it (RFC 862).
 const ECHO: u16 = 7;
+/// Datagrams that wait, in each direction.
+const WAITING_MAX: usize = 64;
 /// Where the counter's rate is not known; timers are then a little off.
 const TICKS_IN_MS: u64 = 2_000_000;
 
@@ -52,8 +54,8 @@ fn run(boot: &Boot, line: Line<'_>, mut driver: Driver) -> ! {
     });
     let mut storage = [SocketStorage::EMPTY; 1];
     let mut sockets = SocketSet::new(&mut storage[..]);
-    let (mut in_meta, mut in_bytes) = ([udp::PacketMetadata::EMPTY; 8], [0; 8192]);
-    let (mut out_meta, mut out_bytes) = ([udp::PacketMetadata::EMPTY; 8], [0; 8192]);
+    let (mut in_meta, mut in_bytes) = ([udp::PacketMetadata::EMPTY; WAITING_MAX], [0; 8192]);
+    let (mut out_meta, mut out_bytes) = ([udp::PacketMetadata::EMPTY; WAITING_MAX], [0; 8192]);
     let mut echo = udp::Socket::new(
         udp::PacketBuffer::new(&mut in_meta[..], &mut in_bytes[..]),
         udp::PacketBuffer::new(&mut out_meta[..], &mut out_bytes[..]),

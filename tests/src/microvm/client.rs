@@ -69,7 +69,13 @@ impl Client {
 
     pub fn ask(&self, command: &str) -> Result<Answer> {
         self.send(format!(r#"{{"command":"{command}"}}"#).as_bytes())?;
-        self.receive()
+        loop {
+            let answer = self.receive()?;
+            // Events of what was asked for come in between.
+            if answer.json["event"].is_null() {
+                return Ok(answer);
+            }
+        }
     }
 
     pub fn send(&self, packet: &[u8]) -> Result<()> {

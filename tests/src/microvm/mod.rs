@@ -215,12 +215,10 @@ impl Drop for MicroVm {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!(
-                "--- console:\n{}--- stderr:\n{}---",
-                self.console(),
-                self.said()
-            );
+        // Shown only if the test fails.
+        let said = self.said();
+        if std::thread::panicking() || !said.is_empty() {
+            eprintln!("--- console:\n{}--- stderr:\n{said}---", self.console());
         }
     }
 }

@@ -85,7 +85,14 @@ pub(in crate::vmm) struct Net {
     wake: Arc<EventFd>,
     packet: Vec<u8>,
     counts: Counts,
-    is_stopped: bool,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Paused,
+    Stopped,
 }
 
 impl Net {
@@ -103,7 +110,7 @@ impl Net {
             wake,
             packet: vec![0; PACKET_BYTES_MAX],
             counts: Counts::default(),
-            is_stopped: false,
+            phase: Phase::Running,
         })
     }
 
@@ -125,7 +132,17 @@ impl Net {
 
     /// Ends the receiving thread.
     pub(in crate::vmm) fn stop(&mut self) {
-        self.is_stopped = true;
+        self.phase = Phase::Stopped;
+        self.wake();
+    }
+
+    /// No more frames to the guest. It sends none, since its vCPUs are paused.
+    pub(in crate::vmm) fn pause(&mut self) {
+        self.phase = Phase::Paused;
+    }
+
+    pub(in crate::vmm) fn resume(&mut self) {
+        self.phase = Phase::Running;
         self.wake();
     }
 
@@ -278,10 +295,12 @@ pub(in crate::vmm) fn serve(net: &Mutex<Net>, tap: &Tap, wake: &EventFd) {
     loop {
         let wants = {
             let mut net = net.lock().unwrap_or_else(PoisonError::into_inner);
-            if net.is_stopped {
-                return;
+            match net.phase {
+                Phase::Running => net.receive(),
+                // Being told to resume is all it waits for.
+                Phase::Paused => Wants::Buffers,
+                Phase::Stopped => return,
             }
-            net.receive()
         };
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![watch(wake.as_fd())];
