@@ -15,7 +15,7 @@ use smoltcp::{
 use crate::machine::{copy_from, copy_to, load, store};
 
 /// Rings and buffers are here, above the payload and below the counters.
-const AREA: u64 = 0x18_0000;
+pub(crate) const AREA: u64 = 0x18_0000;
 const QUEUE_BYTES: u64 = 0x1_0000;
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;

@@ -34,6 +34,8 @@ pub enum Action {
     Null,
     /// Never; answers on the network.
     Serve,
+    /// Writes nonsense to the registers and rings of its devices, then resets.
+    Nonsense,
     /// Never; counts in memory.
     Spin,
     /// Writes to and reads from ports and addresses where nothing is, then resets.
@@ -87,6 +89,7 @@ impl Action {
             "triple-fault" => Self::TripleFault,
             "null" => Self::Null,
             "serve" => Self::Serve,
+            "nonsense" => Self::Nonsense,
             "spin" => Self::Spin,
             "strays" => Self::Strays,
             _ => return None,

@@ -17,6 +17,7 @@ use ghost_guest::{
     pattern::{self, COUNTERS, Hash, PATTERN},
 };
 
+use driver::Driver;
 use machine::{die, in32, load, out32, power_off, reset, reset_by_control, say, store};
 
 /// In page 0.
@@ -71,6 +72,10 @@ fn act(boot: &Boot, line: Line<'_>) -> ! {
             reset()
         }
         Action::Serve => network::serve(boot, line),
+        Action::Nonsense => {
+            nonsense(boot, line.seed);
+            reset()
+        }
         Action::Spin => spin(0),
         Action::Strays => {
             stray();
@@ -96,6 +101,51 @@ fn stray() {
     let port = in32(PORT_NOWHERE);
     store(DEVICES, 1_u64);
     say!("strays {port:x} {:x}", load::<u64>(DEVICES));
+}
+
+/// In turns: nonsense in the registers, and nonsense in the rings of a device
+/// that was started as it should be, and is told that there is news.
+fn nonsense(boot: &Boot, seed: u64) {
+    const ROUNDS: u64 = 20_000;
+    const TURN: u64 = 100;
+    for round in 0..ROUNDS {
+        let dice = pattern::word(seed, round);
+        if round % TURN == 0 {
+            // Whether it starts again is all the same here.
+            let _ = Driver::start(boot);
+        }
+        match (round / TURN) & 1 {
+            0 => nonsense_in_rings(dice),
+            _ => nonsense_in_registers(dice),
+        }
+    }
+    say!("nonsense {seed} written");
+}
+
+fn nonsense_in_rings(dice: u64) {
+    const NOTIFY: u64 = 0x50;
+    // Small numbers pass for indices and lengths, larger ones for addresses.
+    let value = match dice & 3 {
+        0 => dice >> 8,
+        1 => (dice >> 8) & 0x1f,
+        _ => driver::AREA + ((dice >> 8) & 0x1_ffff),
+    };
+    store(driver::AREA + ((dice >> 32) & 0x1_3fff), value);
+    if dice & 0x30 == 0 {
+        store(DEVICES + NOTIFY, (dice >> 6) as u32 & 1);
+    }
+}
+
+fn nonsense_in_registers(dice: u64) {
+    const REGISTERS: u64 = 0x120;
+    let value = match dice & 3 {
+        0 => (dice >> 32) as u32,
+        1 => (dice >> 32) as u32 & 0x1f,
+        2 => (driver::AREA + ((dice >> 32) & 0x1_ffff)) as u32,
+        // What a driver says at the end of its start.
+        _ => 15,
+    };
+    store(DEVICES + (dice >> 8) % REGISTERS, value);
 }
 
 fn spin(cpu: u64) -> ! {
