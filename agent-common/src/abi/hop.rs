@@ -1,6 +1,6 @@
 //! Next hops: a per-CPU cache of routing decisions, and what bounds it.
 
-/// Slots of `gd_hops`, per CPU; direct-mapped by both addresses.
+/// Slots of `gd_hops`, per CPU; direct-mapped by [`Hop::slot`].
 pub const HOP_SLOTS: u32 = 1024;
 
 /// Slots of `gd_egress`. Slot `ifindex % EGRESS_SLOTS` holds the index of a

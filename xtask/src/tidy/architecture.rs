@@ -1,6 +1,6 @@
 //! ARCHITECTURE.md names what is there, and nothing that is not.
 //!
-//! A folder is named as `` `path/from/root/` ``; a dependency has a row whose
+//! A folder is named as `` `agent/src/` ``; a dependency has a row whose
 //! first cell is `` `name` ``, under a heading with the word "Dependencies".
 
 use std::collections::BTreeSet;
