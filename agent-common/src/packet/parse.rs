@@ -156,10 +156,9 @@ pub trait Header: Addr {
     ) -> Option<()>;
     /// Whether an ICMP error may hide behind this protocol number.
     fn may_be_icmp(protocol: u8) -> bool;
-    /// Offsets of source, destination and TTL within the header.
+    /// Offsets of source and destination within the header.
     const SRC: usize;
     const DST: usize;
-    const TTL: usize;
     /// Offset of the header checksum, for IPv4.
     const CHECKSUM: Option<usize>;
     fn icmp_kind(icmp_type: u8) -> Transport;
@@ -177,7 +176,6 @@ pub enum Quoted {
 impl Header for V4 {
     const SRC: usize = 12;
     const DST: usize = 16;
-    const TTL: usize = 8;
     const CHECKSUM: Option<usize> = Some(10);
 
     #[inline(always)]
@@ -282,7 +280,6 @@ impl Header for V4 {
 impl Header for V6 {
     const SRC: usize = 8;
     const DST: usize = 24;
-    const TTL: usize = 7;
     const CHECKSUM: Option<usize> = None;
 
     #[inline(always)]
