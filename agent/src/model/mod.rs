@@ -5,6 +5,7 @@
 mod ids;
 mod spec;
 mod view;
+mod vm;
 
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
 pub use spec::{
@@ -14,3 +15,4 @@ pub use view::{
     EventView, HostView, InstanceView, PortView, RouteView, Snapshot, SwitchView, Trouble,
     UplinkView, XdpMode,
 };
+pub use vm::{CopyId, Health, MacAddress, Network, VmSpec};

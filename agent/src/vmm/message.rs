@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{bus::Strays, end::End, virtio::Counts};
 
 /// Longer commands are refused; none of ours comes near.
-pub(super) const COMMAND_BYTES_MAX: usize = 4096;
+pub(crate) const COMMAND_BYTES_MAX: usize = 4096;
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// How the guest is.
     Status {},
     /// The guest's memory: the answer carries the memfd.
@@ -22,11 +22,33 @@ pub(super) enum Command {
     Resume {},
     /// End the guest, and the process.
     Stop {},
+    /// State of vCPUs and devices of a paused guest, without its memory: the
+    /// answer carries it as a sealed memfd.
+    Save {},
+    /// Take over the state in the memfd that comes with this command. Only
+    /// for a guest that is paused; its memory has been filled by then.
+    Load {},
+    /// Let a paused guest go on as another incarnation: sets its generation
+    /// id and its clocks, then runs it.
+    Activate {
+        /// 128 bits, fresh for each activation; 32 hexadecimal digits.
+        generation: String,
+    },
+    /// Begin to record which pages and blocks are written. Idempotent.
+    Track {},
+    /// Pages and blocks written since tracking began or the last one that was
+    /// released: the answer carries a memfd with the page map, then the block
+    /// map. May be asked of a running guest, and is exact for a paused one.
+    Dirty {
+        /// What was harvested with this sequence number has arrived for good
+        /// and is forgotten; 0 forgets nothing.
+        release: u64,
+    },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Status {
         #[serde(flatten)]
         state: State,
@@ -47,35 +69,55 @@ pub(super) enum Answer {
     },
     Resumed,
     Stopping,
+    Saved {
+        bytes: u64,
+    },
+    Loaded,
+    Activated {
+        /// From the command until the last vCPU was let into the guest.
+        activate_us: u64,
+    },
+    Tracking,
+    Dirty {
+        /// Names this harvest in the next `release`; from 1.
+        sequence: u64,
+        /// Bits set in the page map: one for each 4 KiB of the memfd's offsets, lowest bit first.
+        pages: u64,
+        page_map_bytes: u64,
+        /// Bits set in the block map: one for each 4 KiB of the disk. It begins
+        /// where the page map ends.
+        blocks: u64,
+        block_map_bytes: u64,
+    },
     Refused {
         why: String,
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub(super) enum State {
+pub(crate) enum State {
     Running,
     Paused,
     Ended(Reason),
 }
 
 /// Where a part of guest memory is in the memfd.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct RegionView {
-    pub(super) address: u64,
-    pub(super) bytes: u64,
-    pub(super) file_offset: u64,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegionView {
+    pub(crate) address: u64,
+    pub(crate) bytes: u64,
+    pub(crate) file_offset: u64,
 }
 
 /// Frames, and what became of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct NetCounts {
-    received: u64,
-    sent: u64,
-    receive_dropped: u64,
-    send_dropped: u64,
-    broken: u64,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetCounts {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) receive_dropped: u64,
+    pub(crate) send_dropped: u64,
+    pub(crate) broken: u64,
 }
 
 impl From<Counts> for NetCounts {
@@ -98,17 +140,17 @@ impl From<Counts> for NetCounts {
 }
 
 /// Accesses that no device answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct StrayCounts {
-    port_reads: u64,
-    port_writes: u64,
-    memory_reads: u64,
-    memory_writes: u64,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StrayCounts {
+    pub(crate) port_reads: u64,
+    pub(crate) port_writes: u64,
+    pub(crate) memory_reads: u64,
+    pub(crate) memory_writes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub(super) enum Event {
+pub(crate) enum Event {
     Started {
         pid: u32,
         vcpus: u8,
@@ -123,9 +165,9 @@ pub(super) enum Event {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     Reset { port: u16, value: u8 },
     PowerOff,
     TripleFault,
@@ -175,7 +217,7 @@ impl From<Strays> for StrayCounts {
 }
 
 /// A command, or why it is none.
-pub(super) fn decode(packet: &[u8]) -> Result<Command, String> {
+pub(crate) fn decode(packet: &[u8]) -> Result<Command, String> {
     if packet.len() > COMMAND_BYTES_MAX {
         return Err(format!("a command has at most {COMMAND_BYTES_MAX} bytes"));
     }
@@ -183,7 +225,7 @@ pub(super) fn decode(packet: &[u8]) -> Result<Command, String> {
 }
 
 /// One packet or line, without an end.
-pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
     // Fails only for maps with odd keys, of which there are none.
     serde_json::to_vec(message).unwrap_or_default()
 }

@@ -26,7 +26,7 @@ mod kick;
 mod layout;
 mod machine;
 mod memory;
-mod message;
+pub(crate) mod message;
 mod network;
 mod serial;
 mod tables;

@@ -193,6 +193,13 @@ impl Watch {
             Command::Pause {} => self.pause()?,
             Command::Resume {} => self.resume(),
             Command::Stop {} => Answer::Stopping,
+            Command::Save {}
+            | Command::Load {}
+            | Command::Activate { .. }
+            | Command::Track {}
+            | Command::Dirty { .. } => Answer::Refused {
+                why: "this ghost-vmm does not do that yet".to_owned(),
+            },
         };
         self.answer(client, &answer);
         match &self.life {
