@@ -39,7 +39,9 @@ pub fn check_host(config: &Config, facts: &HostFacts) -> Result<Vec<Problem>, Co
         }
     }
     for (instance, place) in config.instances.iter().zip(&places.instances) {
-        for (port, span) in instance.ports.iter().zip(&place.ports) {
+        // ghost-vmm makes the interfaces of a microVM itself.
+        let ports = instance.ports.iter().filter(|_| instance.vm.is_none());
+        for (port, span) in ports.zip(&place.ports) {
             let name = &port.interface;
             if !facts.interfaces.contains(name) {
                 let message = format!("there is no interface `{name}` yet");

@@ -10,6 +10,7 @@ use super::{
     read::{Section, Value},
     schema::InstancePlace,
     sections,
+    vm::{self, FoundVm},
 };
 use crate::model::{
     Affinity, InstanceName, InstanceSpec, L4, PortSpec, Protocol, RouteSpec, Service, Target,
@@ -40,6 +41,7 @@ pub(super) struct Found {
     affinity: Affinity,
     pub(super) routes: Vec<FoundRoute>,
     pub(super) ports: Vec<(PortSpec, Span)>,
+    pub(super) vm: Option<FoundVm>,
 }
 
 /// A route and where its parts stand.
@@ -64,6 +66,7 @@ impl Found {
             affinity: self.affinity,
             routes: self.routes.into_iter().map(|route| route.spec).collect(),
             ports,
+            vm: self.vm.map(|vm| vm.spec),
         };
         let place = InstancePlace {
             cgroup: cgroup_span,
@@ -87,9 +90,13 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
     let armed = armed.and_then(|value| value.boolean(problems));
     let affinity = affinity(&mut section, problems);
 
+    let vm = section.section("vm", "[instance.vm]", problems);
+    let vm_span = vm.as_ref().map(|section| section.span.clone());
+    let vm = vm.and_then(|section| vm::read(section, problems));
     let mut routes = Vec::new();
     let found = section.sections("route", "[[instance.route]]", problems);
-    if found.as_ref().is_some_and(Vec::is_empty) {
+    // A microVM may be there for itself.
+    if found.as_ref().is_some_and(Vec::is_empty) && vm_span.is_none() {
         let draft = Draft::new(
             section.span.clone(),
             "the instance has no route",
@@ -104,6 +111,9 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
     let found = section.sections("port", "[[instance.port]]", problems);
     for found in found.into_iter().flatten() {
         ports.extend(port(found, problems));
+    }
+    if let (Some(vm), Some(span)) = (&vm, &vm_span) {
+        vm::check_ports(vm, span, &ports, problems);
     }
     let span = section.span.clone();
     section.finish(problems);
@@ -124,6 +134,7 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
         affinity,
         routes,
         ports,
+        vm,
     }
 }
 

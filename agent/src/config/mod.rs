@@ -17,12 +17,13 @@ mod problem;
 mod read;
 mod schema;
 mod sections;
+mod vm;
 
 use toml::de::DeTable;
 
 pub use host::{HostFacts, check_host};
 pub use problem::{Colour, ConfigErrors, PROBLEMS_SHOWN_MAX, Problem};
-pub use schema::{ApiConfig, Config, Group, HostConfig, Places, SteeringConfig};
+pub use schema::{ApiConfig, Config, GhostsConfig, Group, HostConfig, Places, SteeringConfig};
 
 use problem::{Draft, Problems, Source};
 use read::Section;
@@ -63,6 +64,7 @@ fn read_root(document: &DeTable<'_>, source: &Source, problems: &mut Problems) -
     let steering = root.section("steering", "[steering]", problems);
     let limits = root.section("limits", "[limits]", problems);
     let api = root.section("api", "[api]", problems);
+    let ghosts = root.section("ghosts", "[ghosts]", problems);
     let instances = root.sections("instance", "[[instance]]", problems);
     root.finish(problems);
 
@@ -71,6 +73,7 @@ fn read_root(document: &DeTable<'_>, source: &Source, problems: &mut Problems) -
     let steering = sections::steering(steering, &mut places, problems);
     let limits = sections::limits(limits, problems);
     let api = sections::api(api, problems);
+    let ghosts = sections::ghosts(ghosts, problems);
     let found: Vec<_> = instances
         .into_iter()
         .flatten()
@@ -89,6 +92,7 @@ fn read_root(document: &DeTable<'_>, source: &Source, problems: &mut Problems) -
         steering: steering?,
         limits,
         api,
+        ghosts,
         instances,
         warnings: Vec::new(),
         places,

@@ -10,6 +10,7 @@ use super::{
     instance::{Found, FoundRoute},
     problem::{Draft, Problems, Span},
     schema::Places,
+    vm,
 };
 use crate::model::{L4, Limits, Service, Target};
 
@@ -18,8 +19,31 @@ pub(super) fn check(found: &[Found], places: &Places, limits: &Limits, problems:
     names(found, problems);
     interfaces(found, places, problems);
     cgroups(found, problems);
+    microvms(found, problems);
     let services = services(found, problems);
     targets(found, &services, problems);
+}
+
+/// Two guests on one disk destroy it; two stations with one address are deaf
+/// by turns.
+fn microvms(found: &[Found], problems: &mut Problems) {
+    let (mut disks, mut macs) = (HashMap::new(), HashMap::new());
+    for vm in found.iter().filter_map(|instance| instance.vm.as_ref()) {
+        if let Some((disk, span)) = vm::disk_of(vm)
+            && let Some(first) = disks.insert(disk, span)
+        {
+            let message = format!("two microVMs have the disk {}", disk.display());
+            let draft = Draft::new(span.clone(), message, "again here");
+            problems.error(draft.also(first.clone(), "first here"));
+        }
+        if let Some((mac, span)) = vm.spec.mac.zip(vm.mac.as_ref())
+            && let Some(first) = macs.insert(mac, span)
+        {
+            let message = format!("two microVMs have the Ethernet address {mac}");
+            let draft = Draft::new(span.clone(), message, "again here");
+            problems.error(draft.also(first.clone(), "first here"));
+        }
+    }
 }
 
 fn totals(found: &[Found], limits: &Limits, problems: &mut Problems) {

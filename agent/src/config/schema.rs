@@ -12,6 +12,7 @@ pub struct Config {
     pub steering: SteeringConfig,
     pub limits: Limits,
     pub api: ApiConfig,
+    pub ghosts: GhostsConfig,
     pub instances: Vec<InstanceSpec>,
     /// What is odd, but no mistake. For the log.
     pub warnings: Vec<Problem>,
@@ -96,6 +97,14 @@ pub struct ApiConfig {
 impl ApiConfig {
     pub const SOCKET: &str = "/run/ghostd/ghostd.sock";
     pub const OPERATORS: &str = "ghostd-ops";
+}
+
+/// `[ghosts]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GhostsConfig {
+    /// The program that runs a microVM. Default: the `ghost-vmm` beside the
+    /// `ghostd` that runs, so that both are of one version.
+    pub vmm: Option<PathBuf>,
 }
 
 /// A group, by name or by number.

@@ -1,11 +1,11 @@
-//! `[host]`, `[steering]`, `[limits]` and `[api]`.
+//! `[host]`, `[steering]`, `[limits]`, `[api]` and `[ghosts]`.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::{
     problem::{Draft, Problems},
     read::{Section, Value},
-    schema::{ApiConfig, Group, HostConfig, Places, SteeringConfig},
+    schema::{ApiConfig, GhostsConfig, Group, HostConfig, Places, SteeringConfig},
 };
 use crate::model::{Limits, UplinkMode};
 
@@ -152,6 +152,15 @@ pub(super) fn api(section: Option<Section<'_>>, problems: &mut Problems) -> ApiC
     }
     section.finish(problems);
     config
+}
+
+pub(super) fn ghosts(section: Option<Section<'_>>, problems: &mut Problems) -> GhostsConfig {
+    let Some(mut section) = section else {
+        return GhostsConfig::default();
+    };
+    let vmm = path(section.take("vmm"), problems);
+    section.finish(problems);
+    GhostsConfig { vmm }
 }
 
 fn groups(value: &Value<'_>, problems: &mut Problems) -> Vec<Group> {

@@ -14,7 +14,7 @@ use nix::{
 };
 
 use crate::{
-    config::{self, ApiConfig, Colour, Config, Group, HostConfig, HostFacts},
+    config::{self, ApiConfig, Colour, Config, GhostsConfig, Group, HostConfig, HostFacts},
     control::access::{self, Access},
     model::Limits,
     orchestrate::wanted::Wanted,
@@ -101,6 +101,7 @@ pub(super) struct Fixed {
     limits: Limits,
     pins: PathBuf,
     api: ApiConfig,
+    ghosts: GhostsConfig,
 }
 
 impl Fixed {
@@ -110,6 +111,7 @@ impl Fixed {
             limits: config.limits,
             pins: config.steering.pins.clone(),
             api: config.api.clone(),
+            ghosts: config.ghosts.clone(),
         }
     }
 
@@ -119,6 +121,7 @@ impl Fixed {
             limits,
             pins,
             api,
+            ghosts,
         } = self;
         let what = if new.limits != *limits {
             "limits are fixed while the maps live; to change them: \
@@ -132,6 +135,9 @@ impl Fixed {
         } else if new.api != *api {
             "[api] is fixed while ghostd runs; to change it: \
              restart ghostd, which interrupts no packet"
+        } else if new.ghosts != *ghosts {
+            "[ghosts] is fixed while ghostd runs; to change it: \
+             restart ghostd, which ends no microVM"
         } else {
             return Ok(());
         };

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use agent_common::abi::{FenceMode, Side};
 
-use super::InstanceName;
+use super::{InstanceName, VmSpec};
 
 /// Protocols that have ports a route can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +109,8 @@ pub struct InstanceSpec {
     pub affinity: Affinity,
     pub routes: Vec<RouteSpec>,
     pub ports: Vec<PortSpec>,
+    /// A microVM that this host runs; `None` for one that others run.
+    pub vm: Option<VmSpec>,
 }
 
 /// How XDP programs are attached.

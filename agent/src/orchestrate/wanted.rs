@@ -215,6 +215,7 @@ mod tests {
                 side: Side::Primary,
                 fence: FenceMode::Quiet,
             }],
+            vm: None,
         }
     }
 

@@ -50,7 +50,7 @@ fn defaults_are_what_the_example_says() {
 #[test]
 fn the_example_means_what_it_says() {
     let config = read(super::EXAMPLE);
-    let [db] = config.instances.as_slice() else {
+    let [db, _] = config.instances.as_slice() else {
         panic!("{:?}", config.instances);
     };
     assert_eq!(db.name.as_str(), "db1");
@@ -233,4 +233,34 @@ fn each_fault_has_its_message() {
         assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
         assert!(shown.contains("x.toml has 1 error\n"), "{shown}");
     }
+}
+
+#[test]
+fn a_microvm_needs_an_image_and_nothing_else() {
+    let text = format!(
+        "{SMALLEST}\n[[instance]]\nname = \"a\"\narmed = false\nvm = {{ image = \"/a.elf\" }}\n"
+    );
+    let config = read(&text);
+    assert_eq!(config.warnings, []);
+    let vm = config.instances[0].vm.as_ref().unwrap();
+    assert_eq!((vm.memory_mib, vm.vcpus), (128, 1));
+    assert_eq!(vm.command_line, "");
+    assert_eq!((&vm.disk, &vm.initrd, vm.mac), (&None, &None, None));
+    assert_eq!((vm.host_addresses.len(), &vm.health), (0, &None));
+}
+
+#[test]
+fn the_microvm_of_the_example() {
+    let example = read(super::EXAMPLE);
+    let vm = example.instances[1].vm.as_ref().unwrap();
+    let health = vm.health.as_ref().unwrap();
+    assert_eq!(vm.mac.unwrap().to_string(), "02:00:00:00:01:01");
+    assert_eq!(vm.host_addresses[1].prefix, 64);
+    assert_eq!((health.protocol, health.port), (Protocol::Tcp, 7070));
+    assert_eq!(health.send, b"SUM\n");
+    assert_eq!(health.limit, Duration::from_secs(1));
+    assert_eq!(
+        example.ghosts.vmm.as_deref(),
+        Some(Path::new("/usr/bin/ghost-vmm"))
+    );
 }

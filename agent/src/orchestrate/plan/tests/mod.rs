@@ -75,6 +75,7 @@ fn instance(name: &str, routes: &[RouteSpec]) -> InstanceSpec {
         },
         routes: routes.to_vec(),
         ports: Vec::new(),
+        vm: None,
     }
 }
 
