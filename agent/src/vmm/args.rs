@@ -1,18 +1,26 @@
 //! The command line of ghost-vmm.
 
-use std::path::PathBuf;
-
 use clap::{Parser, ValueEnum};
 
-use super::{boot::CommandLine, error::VmmError, layout::Ram, machine::Plan, virtio::Mac};
+use super::{
+    boot::CommandLine,
+    error::VmmError,
+    layout::Ram,
+    machine::Plan,
+    open::{TapWanted, Wanted},
+    place::Place,
+    virtio::Mac,
+};
 
 /// Runs one microVM. Started by ghostd; events go to standard output, as JSON.
+///
+/// Each FILE may be a descriptor that was opened before: fd:7.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(super) struct Args {
     /// The payload: an ELF64 executable (docs/guest-abi.md).
     #[arg(long, value_name = "FILE")]
-    image: PathBuf,
+    image: Place,
     /// Guest memory in MiB; even, from 4 to 65536.
     #[arg(long, value_name = "MIB")]
     memory_mib: u64,
@@ -24,23 +32,24 @@ pub(super) struct Args {
     command_line: String,
     /// Where the guest's serial output goes; the latest MiB of it is kept.
     #[arg(long, value_name = "FILE")]
-    serial: PathBuf,
-    /// Where to listen for commands; there must be nothing yet.
-    #[arg(long, value_name = "PATH")]
-    pub(super) control: Option<PathBuf>,
+    serial: Place,
+    /// Where to listen for commands; nobody may listen there yet.
+    #[arg(long, value_name = "FILE")]
+    control: Option<Place>,
     /// What to do when the guest has ended. Holding keeps its memory until a
     /// client has said `stop`; it is the default where there is a control socket.
     #[arg(long, value_name = "WHAT", requires_if("hold", "control"))]
     at_end: Option<AtEnd>,
-    /// A tap for the guest's network; it must be there already.
+    /// A tap for the guest's network; it must be there already. In its place,
+    /// fd:N is an open queue of a tap, or a packet socket.
     #[arg(long, value_name = "NAME", requires = "mac")]
-    tap: Option<String>,
+    tap: Option<Place>,
     /// The guest's Ethernet address.
     #[arg(long, value_name = "ADDRESS", requires = "tap")]
     mac: Option<Mac>,
     /// The KVM device.
     #[arg(long, value_name = "FILE", default_value = "/dev/kvm")]
-    kvm: PathBuf,
+    kvm: Place,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,18 +67,26 @@ impl Args {
     }
 
     /// Checked, with nothing opened.
-    pub(super) fn plan(self) -> Result<Plan, VmmError> {
+    pub(super) fn plan(self) -> Result<(Plan, Wanted), VmmError> {
         let line_bytes = self.command_line.len();
-        Ok(Plan {
-            image: self.image,
+        let plan = Plan {
             ram: Ram::of_mib(self.memory_mib).ok_or(VmmError::MemorySize(self.memory_mib))?,
             vcpus: self.vcpus,
             command_line: CommandLine::new(self.command_line)
                 .ok_or(VmmError::CommandLine(line_bytes))?,
-            serial: self.serial,
+            mac: self.mac,
+        };
+        let wanted = Wanted {
             kvm: self.kvm,
-            net: self.tap.zip(self.mac),
-        })
+            image: self.image,
+            serial: self.serial,
+            control: self.control,
+            tap: self.tap.map(|place| match place {
+                Place::Inherited(fd) => TapWanted::Inherited(fd),
+                Place::Path(name) => TapWanted::There(name.display().to_string()),
+            }),
+        };
+        Ok((plan, wanted))
     }
 }
 

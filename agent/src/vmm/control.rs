@@ -1,27 +1,30 @@
 //! The control socket: SOCK_SEQPACKET, one JSON object a packet.
 //!
-//! Owns: the socket's file, which goes when the process ends, and its
-//! clients. Refuses: to wait for a client; one that does not read is let go.
+//! Owns: the socket and its clients. Refuses: to wait for a client; one that does not read is let go.
 
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::{
     errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
         socket::{
             AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
-            accept4, bind, listen, recv, sendmsg, socket,
+            accept4, bind, connect, getsockname, getsockopt, listen, recv, sendmsg, socket,
+            sockopt,
         },
         stat::{Mode, fchmodat},
     },
+    unistd::unlink,
 };
 
 use super::{
     error::VmmError,
+    made::{Made, Until},
     message::{COMMAND_BYTES_MAX, Command, decode},
 };
 
@@ -32,7 +35,6 @@ const CLIENTS_MAX: usize = 4;
 const PACKET_BYTES: usize = COMMAND_BYTES_MAX + 1;
 
 pub(super) struct Control {
-    path: PathBuf,
     listener: OwnedFd,
     clients: Vec<OwnedFd>,
 }
@@ -46,22 +48,23 @@ pub(super) enum Said {
 }
 
 impl Control {
-    pub(super) fn listen(path: &Path) -> Result<Self, VmmError> {
+    /// At a place where there is nothing yet, or a socket whose process is gone.
+    pub(super) fn listen(path: &Path, made: &mut Made) -> Result<Self, VmmError> {
         let failed = |errno: Errno| match errno {
             Errno::EADDRINUSE => VmmError::ControlTaken(path.to_owned()),
             errno => VmmError::Control(path.to_owned(), errno.into()),
         };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let listener =
-            socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(failed)?;
+        let listener = local_socket().map_err(failed)?;
         let address = UnixAddr::new(path).map_err(failed)?;
-        bind(listener.as_raw_fd(), &address).map_err(failed)?;
-        // From here on the file is ours to remove.
-        let control = Self {
-            path: path.to_owned(),
-            listener,
-            clients: Vec::new(),
+        let bound = match bind(listener.as_raw_fd(), &address) {
+            Err(Errno::EADDRINUSE) if is_left_behind(&address) => {
+                unlink(path).map_err(failed)?;
+                bind(listener.as_raw_fd(), &address)
+            }
+            bound => bound,
         };
+        bound.map_err(failed)?;
+        made.add(path.to_owned(), Until::End);
         // Whoever may connect may take the guest's memory.
         let owner = Mode::S_IRUSR | Mode::S_IWUSR;
         fchmodat(
@@ -71,9 +74,27 @@ impl Control {
             nix::sys::stat::FchmodatFlags::FollowSymlink,
         )
         .map_err(failed)?;
-        let backlog = Backlog::new(CLIENTS_MAX as i32).map_err(failed)?;
-        listen(&control.listener, backlog).map_err(failed)?;
-        Ok(control)
+        Self::start(listener).map_err(failed)
+    }
+
+    /// On a socket that somebody else has bound, and whose file is theirs.
+    pub(super) fn over(listener: OwnedFd) -> io::Result<Self> {
+        if getsockopt(&listener, sockopt::SockType)? != SockType::SeqPacket {
+            return Err(Errno::EPROTOTYPE.into());
+        }
+        // Fails for another family.
+        getsockname::<UnixAddr>(listener.as_raw_fd())?;
+        fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Self::start(listener)?)
+    }
+
+    /// From here on clients are told that they speak with this process.
+    fn start(listener: OwnedFd) -> nix::Result<Self> {
+        listen(&listener, Backlog::new(CLIENTS_MAX as i32)?)?;
+        Ok(Self {
+            listener,
+            clients: Vec::new(),
+        })
     }
 
     pub(super) fn listener(&self) -> BorrowedFd<'_> {
@@ -141,14 +162,15 @@ impl Control {
     }
 }
 
-impl Drop for Control {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            eprintln!("cannot remove {}: {error}", self.path.display());
-        }
-    }
+fn local_socket() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
+}
+
+/// Whether there is a socket that nobody listens to any more.
+fn is_left_behind(address: &UnixAddr) -> bool {
+    let asked = local_socket().and_then(|fd| connect(fd.as_raw_fd(), address));
+    asked == Err(Errno::ECONNREFUSED)
 }
 
 #[allow(unsafe_code)]

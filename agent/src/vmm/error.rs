@@ -1,10 +1,11 @@
 //! What can go wrong with a microVM before it runs, and with its threads.
 
-use std::{io, path::PathBuf};
+use std::{io, os::fd::RawFd, path::PathBuf};
 
 use super::{
     image::ImageError,
     layout::{MEMORY_MIB_MAX, MEMORY_MIB_MIN},
+    place::Place,
 };
 
 /// Whose fault it is, which is the exit code.
@@ -25,35 +26,41 @@ pub(super) enum VmmError {
     #[error("the command line has {0} bytes, at most 4096 fit")]
     CommandLine(usize),
     #[error("cannot read the image {0}")]
-    ReadImage(PathBuf, #[source] io::Error),
+    ReadImage(Place, #[source] io::Error),
     #[error("the image {path} has {bytes} bytes, more than guest memory ({memory} bytes)")]
     ImageSize {
-        path: PathBuf,
+        path: Place,
         bytes: u64,
         memory: u64,
     },
     #[error("the image {path} is refused")]
     Image {
-        path: PathBuf,
+        path: Place,
         #[source]
         source: ImageError,
     },
     #[error("cannot open {path}; is KVM loaded, and may this user use it?")]
     OpenKvm {
-        path: PathBuf,
+        path: Place,
         #[source]
         source: io::Error,
     },
     #[error("{0} is no KVM device, or too old: it has API version {1}, not 12")]
-    NotKvm(PathBuf, i32),
+    NotKvm(Place, i32),
     #[error("cannot open the serial log {0}")]
-    SerialLog(PathBuf, #[source] io::Error),
+    SerialLog(Place, #[source] io::Error),
     #[error("there is a file at the control socket's place, {0}; it is left alone")]
     ControlTaken(PathBuf),
     #[error("cannot listen at the control socket {0}")]
     Control(PathBuf, #[source] io::Error),
     #[error("cannot use the tap {0}; it must exist, be a tap, and have no user")]
     Tap(String, #[source] io::Error),
+    #[error("{0} is no tap, and no socket that takes its place")]
+    NotTap(Place, #[source] io::Error),
+    #[error("{0} is no local packet socket that can listen")]
+    NotControl(Place, #[source] io::Error),
+    #[error("the descriptor fd:{0} is given twice, or is standard input, output or error")]
+    Descriptor(RawFd),
     #[error("cannot get guest memory of {bytes} bytes")]
     Memory {
         bytes: u64,
@@ -123,6 +130,9 @@ impl VmmError {
             | Self::NotKvm(..)
             | Self::SerialLog(..)
             | Self::Tap(..)
+            | Self::NotTap(..)
+            | Self::NotControl(..)
+            | Self::Descriptor(_)
             | Self::ControlTaken(_)
             | Self::Control(..) => Blame::Input,
             Self::Memory { .. }

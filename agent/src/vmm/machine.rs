@@ -1,11 +1,7 @@
 //! A microVM: KVM's objects, put together in the order KVM wants.
 
 use std::{
-    ffi::CString,
-    fs::File,
-    io::{self, Read as _},
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    io::Read as _,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, sync_channel},
@@ -13,7 +9,7 @@ use std::{
 };
 
 use agent_common::guest::{CPUS_MAX, Device, GDT, TABLES, TASK};
-use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -26,22 +22,28 @@ use super::{
     layout::Ram,
     memory::Memory,
     network::{Network, RunningNetwork},
+    open::Source,
     serial::{Log, Port},
     tables,
     vcpu::{Ended, Shared, Thread},
-    virtio::{self, Mac},
+    virtio::{self, Mac, Tap},
 };
 
-/// A microVM's parts, all checked but for the files.
+/// A microVM's parts, all checked. What they are made of is opened apart.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) image: PathBuf,
     pub(super) ram: Ram,
     pub(super) vcpus: u8,
     pub(super) command_line: CommandLine,
-    pub(super) serial: PathBuf,
-    pub(super) kvm: PathBuf,
-    pub(super) net: Option<(String, Mac)>,
+    pub(super) mac: Option<Mac>,
+}
+
+/// What is opened before a microVM is built of it.
+pub(super) struct Parts {
+    pub(super) kvm: Kvm,
+    pub(super) image: Source,
+    pub(super) serial: Source,
+    pub(super) tap: Option<Tap>,
 }
 
 /// Where KVM keeps what Intel's real mode needs: below 4 GiB, away from RAM and devices.
@@ -65,13 +67,18 @@ pub(super) struct Machine {
 
 impl Machine {
     /// What can be refused is refused before anything is made.
-    pub(super) fn build(plan: &Plan) -> Result<Self, VmmError> {
-        let file = read_image(&plan.image, plan.ram)?;
-        let image = image::parse(&file, plan.ram).map_err(|source| VmmError::Image {
-            path: plan.image.clone(),
-            source,
+    pub(super) fn build(plan: &Plan, parts: Parts) -> Result<Self, VmmError> {
+        let Parts {
+            kvm,
+            image: source,
+            serial,
+            tap,
+        } = parts;
+        let file = read_image(&source, plan.ram)?;
+        let image = image::parse(&file, plan.ram).map_err(|e| VmmError::Image {
+            path: source.name.clone(),
+            source: e,
         })?;
-        let kvm = open_kvm(&plan.kvm)?;
         let memory = Memory::new(plan.ram)?;
         for segment in &image.segments {
             memory.write(segment.address, segment.bytes)?;
@@ -91,7 +98,7 @@ impl Machine {
         let vcpus = (0..plan.vcpus)
             .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
             .collect::<Result<Vec<_>, _>>()?;
-        let net = plan.net.as_ref();
+        let net = tap.zip(plan.mac);
         let devices: Vec<Device> = net.iter().map(|_| NET_DEVICE).collect();
         // Not known where the host's own clock is no good.
         let tsc_khz = vcpus.first().and_then(|vcpu| vcpu.get_tsc_khz().ok());
@@ -101,11 +108,10 @@ impl Machine {
             memory.write(address, &bytes)?;
         }
         let network = net
-            .map(|(name, mac)| Network::new(name, *mac, &memory))
+            .map(|(tap, mac)| Network::new(tap, mac, &memory))
             .transpose()?;
         // Last, because it empties the log of an earlier guest.
-        let log =
-            Log::create(&plan.serial).map_err(|e| VmmError::SerialLog(plan.serial.clone(), e))?;
+        let log = Log::start(serial.file).map_err(|e| VmmError::SerialLog(serial.name, e))?;
         Ok(Self {
             vcpus,
             vm,
@@ -247,39 +253,24 @@ impl Drop for Running {
     }
 }
 
-/// The file, unless it is larger than the memory it is for.
-fn read_image(path: &Path, ram: Ram) -> Result<Vec<u8>, VmmError> {
-    let failed = |e| VmmError::ReadImage(path.to_owned(), e);
-    let file = File::open(path).map_err(failed)?;
+/// The file's bytes, unless it is larger than the memory it is for.
+fn read_image(image: &Source, ram: Ram) -> Result<Vec<u8>, VmmError> {
+    let Source { name, file } = image;
     let memory = ram.bytes();
     let mut bytes = Vec::new();
     // One more tells that there is more; a device or a pipe has no length.
     file.take(memory + 1)
         .read_to_end(&mut bytes)
-        .map_err(failed)?;
+        .map_err(|e| VmmError::ReadImage(name.clone(), e))?;
     if bytes.len() as u64 > memory {
-        let known = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let known = file.metadata().map_or(0, |meta| meta.len());
         return Err(VmmError::ImageSize {
-            path: path.to_owned(),
+            path: name.clone(),
             bytes: known.max(bytes.len() as u64),
             memory,
         });
     }
     Ok(bytes)
-}
-
-fn open_kvm(path: &Path) -> Result<Kvm, VmmError> {
-    let failed = |source| VmmError::OpenKvm {
-        path: path.to_owned(),
-        source,
-    };
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|e| failed(e.into()))?;
-    let kvm =
-        Kvm::new_with_path(name).map_err(|e| failed(io::Error::from_raw_os_error(e.errno())))?;
-    match kvm.get_api_version() {
-        version if version == KVM_API_VERSION.cast_signed() => Ok(kvm),
-        version => Err(VmmError::NotKvm(path.to_owned(), version)),
-    }
 }
 
 #[allow(unsafe_code)]

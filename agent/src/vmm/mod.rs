@@ -18,6 +18,7 @@ mod boot;
 mod bus;
 mod control;
 mod cpuid;
+mod descriptor;
 mod end;
 mod entry;
 mod error;
@@ -25,9 +26,12 @@ mod image;
 mod kick;
 mod layout;
 mod machine;
+mod made;
 mod memory;
 pub(crate) mod message;
 mod network;
+mod open;
+mod place;
 mod serial;
 mod tables;
 mod vcpu;
@@ -41,10 +45,10 @@ use clap::Parser as _;
 
 use self::{
     args::Args,
-    control::Control,
     end::End,
     error::{Blame, VmmError},
-    machine::Machine,
+    machine::{Machine, Parts},
+    open::Opened,
     watch::Watch,
 };
 
@@ -71,11 +75,25 @@ pub fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<End, VmmError> {
     let at_end = args.at_end();
-    let control = args.control.clone();
-    let plan = args.plan()?;
-    // Before there is any other thread.
+    let (plan, wanted) = args.plan()?;
+    let inherited = wanted.inherited()?;
+    // Before there is any other thread, or a file that must go.
     let signals = watch::signals()?;
-    let control = control.as_deref().map(Control::listen).transpose()?;
-    let machine = Machine::build(&plan)?;
-    Watch::new(machine.start()?, control, signals, at_end).run()
+    let Opened {
+        kvm,
+        image,
+        serial,
+        tap,
+        control,
+        mut made,
+    } = wanted.open(inherited)?;
+    let parts = Parts {
+        kvm,
+        image,
+        serial,
+        tap,
+    };
+    let machine = Machine::build(&plan, parts)?.start()?;
+    made.running();
+    Watch::new(machine, control, signals, at_end).run()
 }

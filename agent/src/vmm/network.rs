@@ -21,10 +21,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(name: &str, mac: Mac, memory: &Memory) -> Result<Self, VmmError> {
-        let failed = |e| VmmError::Tap(name.to_owned(), e);
-        let tap = Tap::open(name).map_err(failed)?;
-        let own = tap.try_clone().map_err(failed)?;
+    pub(super) fn new(tap: Tap, mac: Mac, memory: &Memory) -> Result<Self, VmmError> {
+        let own = tap.try_clone();
+        let own = own.map_err(|e| VmmError::system("share the tap between threads", e))?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = EventFd::from_flags(flags);
         let wake = wake.map_err(|e| VmmError::system("make an eventfd", e))?;

@@ -4,12 +4,15 @@
 //! cannot be written costs output, never the guest; what is lost is counted.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
+    os::unix::fs::FileExt as _,
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+};
 use vm_superio::{Serial, Trigger};
 
 /// At least half of it is the latest output.
@@ -27,17 +30,22 @@ pub(super) struct Log {
     lost_bytes: u64,
 }
 
+/// A file that somebody else has opened, if it can be a log.
+pub(super) fn check(file: File) -> io::Result<File> {
+    let flags = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL)?);
+    if !file.metadata()?.is_file() || flags & OFlag::O_ACCMODE != OFlag::O_RDWR {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(file)
+}
+
 impl Log {
-    /// Makes or empties the file.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
-        // Only its owner reads it: it may hold what the guest's owner types.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
+    /// Empties the file.
+    pub(super) fn start(file: File) -> io::Result<Self> {
+        // A device has no length, and nothing to empty.
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
         Ok(Self::over(file, LOG_BYTES_MAX))
     }
 

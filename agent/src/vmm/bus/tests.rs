@@ -1,10 +1,17 @@
+use std::fs::File;
+
 use proptest::prelude::*;
 
 use super::{Bus, End, Strays};
 use crate::vmm::serial::{Log, Port};
 
 fn bus() -> Bus {
-    Bus::new(Port::new(Log::create("/dev/null".as_ref()).unwrap()), None)
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap();
+    Bus::new(Port::new(Log::start(null).unwrap()), None)
 }
 
 #[test]

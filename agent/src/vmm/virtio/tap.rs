@@ -5,17 +5,24 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::fs::OpenOptionsExt as _,
     },
 };
 
-use nix::net::if_::if_nametoindex;
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    net::if_::if_nametoindex,
+    sys::socket::{SockType, getsockopt, sockopt},
+};
 
 const DEVICE: &str = "/dev/net/tun";
 
 /// Header of virtio 1.0 and later, with the number of buffers.
 pub(in crate::vmm) const HEADER_BYTES: usize = 12;
+
+/// Whole Ethernet frames, each after a header.
+const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
 #[derive(Debug)]
 pub(in crate::vmm) struct Tap(File);
@@ -39,28 +46,32 @@ impl Tap {
         for (to, byte) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
             *to = byte.cast_signed();
         }
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+        request.ifr_ifru.ifru_flags = FLAGS as libc::c_short;
         // SAFETY: the request takes an `ifreq`, which lives through the call.
         call(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw const request) })?;
-        let header = HEADER_BYTES as libc::c_int;
-        // SAFETY: the request takes an int, which lives through the call.
-        call(unsafe {
-            libc::ioctl(
-                file.as_raw_fd(),
-                libc::TUNSETVNETHDRSZ as _,
-                &raw const header,
-            )
-        })?;
-        // SAFETY: the request takes a number, not a pointer.
-        call(unsafe {
-            libc::ioctl(
-                file.as_raw_fd(),
-                libc::TUNSETOFFLOAD as _,
-                0 as libc::c_ulong,
-            )
-        })?;
+        prepare(file.as_raw_fd())?;
         Ok(Self(file))
+    }
+
+    /// A queue of a tap that somebody else has opened, or a local packet
+    /// socket that takes frames in the same form.
+    pub(in crate::vmm) fn over(fd: OwnedFd) -> io::Result<Self> {
+        let is_packets = getsockopt(&fd, sockopt::SockType) == Ok(SockType::SeqPacket);
+        if !is_packets {
+            // SAFETY: zeros are a valid `ifreq`: numbers, bytes and a null pointer.
+            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+            // SAFETY: the request fills an `ifreq`, which lives through the
+            // call. A file that is no tap refuses it.
+            call(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF as _, &raw mut request) })?;
+            // SAFETY: this request fills this member.
+            let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+            if flags & FLAGS != FLAGS {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            prepare(fd.as_raw_fd())?;
+        }
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Self(fd.into()))
     }
 
     /// A header and a frame; `WouldBlock` if there is none.
@@ -82,6 +93,16 @@ impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Our header, and no offload.
+fn prepare(fd: RawFd) -> io::Result<()> {
+    let header = HEADER_BYTES as libc::c_int;
+    // SAFETY: the request takes an int, which lives through the call.
+    call(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ as _, &raw const header) })?;
+    // SAFETY: the request takes a number, not a pointer.
+    call(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD as _, 0 as libc::c_ulong) })?;
+    Ok(())
 }
 
 fn call(result: libc::c_int) -> io::Result<()> {
