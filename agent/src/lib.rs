@@ -3,6 +3,7 @@
 //! Rooms, and who may know whom (see ARCHITECTURE.md):
 //! `agent-common <- model <- pure files <- I/O files <- driver <- daemon <- main`.
 
+pub mod allocate;
 pub mod cli;
 pub mod config;
 pub mod control;

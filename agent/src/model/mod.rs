@@ -2,11 +2,16 @@
 //!
 //! Owns: types that cannot be wrong. Refuses: I/O, clocks, `Serialize`.
 
+mod allocation;
 mod ids;
 mod spec;
 mod view;
 mod vm;
 
+pub use allocation::{
+    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Priority, Reason, Refusal, Resource,
+    Risk, RiskError, Shortage,
+};
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
 pub use spec::{
     Affinity, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Target, UplinkMode,

@@ -9,6 +9,7 @@ use super::{
 /// Pure folders (with `/` at the end) and files.
 const PURE: &[&str] = &[
     "agent-common/src/",
+    "agent/src/allocate/",
     "agent/src/cli/render/",
     "agent/src/config/",
     "agent/src/control/access.rs",
