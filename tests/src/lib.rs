@@ -2,8 +2,9 @@
 //! demo stand on.
 //!
 //! Owns: namespaces, machines that can really reboot, clients that keep count,
-//! taps on the wire, microVMs, and the kernel's own NAT as a reference. Refuses: knowing
-//! how ghostd works inside; it is run as a binary and watched from outside.
+//! taps on the wire, microVMs, VMs with a kernel of their own, and the kernel's
+//! own NAT as a reference. Refuses: knowing how ghostd works inside; it is run
+//! as a binary and watched from outside.
 //! Everything made here is gone when its value is dropped, also on a panic.
 
 pub mod bench;
@@ -19,6 +20,7 @@ pub mod oracle;
 mod skip;
 pub mod topology;
 pub mod traffic;
+pub mod vm;
 pub mod wire;
 
 pub use skip::skip;

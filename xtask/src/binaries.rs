@@ -70,8 +70,10 @@ impl Binaries {
         }
     }
 
-    /// Tells a program under test or a test where the shipped programs are.
-    pub(crate) fn announce(&self, command: &mut Command) {
+    /// Tells a program under test or a test where the shipped programs and
+    /// the kernel for VMs are.
+    pub(crate) fn announce(&self, workspace: &Workspace, command: &mut Command) {
+        command.env("GHOST_VM_KERNEL", workspace.vm_kernel());
         command.env("GHOSTD_BIN", self.dir.join("ghostd"));
         command.env("GHOSTCTL_BIN", self.dir.join("ghostctl"));
         command.env("GHOST_VMM_BIN", self.dir.join("ghost-vmm"));
@@ -79,7 +81,12 @@ impl Binaries {
 
     /// Becomes the program: its output, signals and exit code are ours. Comes
     /// back only with an error.
-    pub(crate) fn become_program(&self, name: &str, arguments: &[String]) -> Result<()> {
+    pub(crate) fn become_program(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        arguments: &[String],
+    ) -> Result<()> {
         let program = self.dir.join(name);
         if !program.exists() {
             bail!(
@@ -89,7 +96,7 @@ impl Binaries {
         }
         let mut command = Command::new(&program);
         command.args(arguments);
-        self.announce(&mut command);
+        self.announce(workspace, &mut command);
         let error = command.exec();
         Err(error).with_context(|| format!("cannot start {}", program.display()))
     }

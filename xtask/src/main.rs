@@ -49,6 +49,12 @@ enum Task {
     },
     /// Run all checks and tests.
     Test(test::Arguments),
+    /// A VM with Debian's kernel and this tree's programs: a shell in it, or one command.
+    Vm {
+        /// The command and its arguments.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Measure; `steer` is the data plane.
     Bench {
         /// Which benchmark.
@@ -86,6 +92,11 @@ fn run(task: &Task) -> Result<ExitCode> {
         }
         Task::Demo { arguments } => start(&workspace, Start::Demo, "demo", arguments)?,
         Task::Test(arguments) => return test::run(&workspace, arguments),
+        Task::Vm { command } => {
+            setup::for_vm(&workspace)?;
+            guest::build(&workspace)?;
+            start(&workspace, Start::Vm, "vm", command)?;
+        }
         Task::Bench { name, arguments } => {
             start(
                 &workspace,
@@ -105,6 +116,7 @@ fn run(task: &Task) -> Result<ExitCode> {
 enum Start {
     Demo,
     Bench,
+    Vm,
 }
 
 /// Does all that is needed before a program of `tests/` can run, then becomes it.
@@ -112,11 +124,11 @@ fn start(workspace: &Workspace, why: Start, name: &str, arguments: &[String]) ->
     setup::for_running()?;
     let tools = ebpf::build(workspace)?;
     let profile = match why {
-        Start::Demo => Profile::Dev,
+        Start::Demo | Start::Vm => Profile::Dev,
         Start::Bench => {
             ebpf::assemble(workspace, &tools, ebpf::FLOOR)?;
             Profile::Release
         }
     };
-    Binaries::build(workspace, profile)?.become_program(name, arguments)
+    Binaries::build(workspace, profile)?.become_program(workspace, name, arguments)
 }

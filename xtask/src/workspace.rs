@@ -49,6 +49,11 @@ impl Workspace {
         &self.tools
     }
 
+    /// The kernel that VMs boot, unpacked.
+    pub(crate) fn vm_kernel(&self) -> PathBuf {
+        self.tools.join("vm-kernel")
+    }
+
     /// The cargo that started us, in the root of the repository.
     pub(crate) fn cargo(&self) -> Command {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));

@@ -4,6 +4,7 @@
 //! only checks. Fails with what is missing and the command that gets it.
 
 mod host;
+mod kernel;
 mod linker;
 mod packages;
 mod toolchain;
@@ -24,7 +25,14 @@ pub(crate) struct BpfTools {
 pub(crate) fn everything(workspace: &Workspace) -> Result<()> {
     for_running()?;
     for_building(workspace)?;
-    for_guest()
+    for_guest()?;
+    for_vm(workspace)
+}
+
+/// What VMs need.
+pub(crate) fn for_vm(workspace: &Workspace) -> Result<()> {
+    packages::install("for VMs", &packages::vm())?;
+    kernel::get(workspace)
 }
 
 /// What the build of the guest payload needs.

@@ -68,6 +68,15 @@ pub(super) fn running() -> Vec<Package> {
     ]
 }
 
+/// What a VM is made of, beside its kernel.
+pub(super) fn vm() -> Vec<Package> {
+    vec![
+        program("binutils", "strip"),
+        program("busybox-static", "busybox"),
+        program("qemu-system-x86", "qemu-system-x86_64"),
+    ]
+}
+
 /// Installs those that are missing; without root, says how.
 pub(super) fn install(purpose: &str, packages: &[Package]) -> Result<()> {
     let is_debian = run::answers("dpkg-query", "--version").is_some();

@@ -93,7 +93,10 @@ mod tests {
             filter: filter.iter().map(|&word| word.to_owned()).collect(),
         };
         assert_eq!(chosen(&arguments(&[], &[])), Tier::ALL);
-        assert_eq!(chosen(&arguments(&[], &["x"])), [Tier::Unit, Tier::E2e]);
+        assert_eq!(
+            chosen(&arguments(&[], &["x"])),
+            [Tier::Unit, Tier::E2e, Tier::Vm]
+        );
         assert_eq!(
             chosen(&arguments(&[Tier::E2e, Tier::Fmt], &[])),
             [Tier::Fmt, Tier::E2e]

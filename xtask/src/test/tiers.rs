@@ -1,6 +1,7 @@
 //! What each tier runs. Cheap and general first.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -36,16 +37,19 @@ pub(crate) enum Tier {
     Unit,
     /// Against the real kernel: the daemon's rooms, then stories over network namespaces.
     E2e,
+    /// In VMs with a kernel of their own.
+    Vm,
 }
 
 impl Tier {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Tidy,
         Self::Fmt,
         Self::Clippy,
         Self::Deny,
         Self::Unit,
         Self::E2e,
+        Self::Vm,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -56,12 +60,13 @@ impl Tier {
             Self::Deny => "deny",
             Self::Unit => "unit",
             Self::E2e => "e2e",
+            Self::Vm => "vm",
         }
     }
 
     /// Whether a filter of test names means anything to it.
     pub(crate) const fn has_libtest(self) -> bool {
-        matches!(self, Self::Unit | Self::E2e)
+        matches!(self, Self::Unit | Self::E2e | Self::Vm)
     }
 
     /// Whether the daemon is compiled, which embeds the BPF object.
@@ -74,6 +79,9 @@ impl Tier {
         self.has_libtest()
     }
 }
+
+/// The test program whose tests boot VMs.
+const VM: &str = "vm";
 
 pub(crate) struct Runner<'a> {
     pub(crate) workspace: &'a Workspace,
@@ -95,6 +103,7 @@ impl Runner<'_> {
             Tier::Deny => self.deny()?,
             Tier::Unit => self.unit()?,
             Tier::E2e => self.e2e()?,
+            Tier::Vm => self.vm()?,
         };
         outcome.move_to_skipped(self.skips.take()?);
         Ok(outcome)
@@ -115,9 +124,22 @@ impl Runner<'_> {
     /// One by one, because the kernel they change is shared by all of them.
     fn e2e(&self) -> Result<Outcome> {
         let mut cargo = self.workspace.cargo();
-        cargo.arg("test").args(SELECTION).args(["--test", "*"]);
-        Binaries::built(self.workspace, Profile::Dev).announce(&mut cargo);
+        cargo.arg("test").args(SELECTION);
+        for target in test_targets(self.workspace)? {
+            cargo.args(["--test", &target]);
+        }
+        Binaries::built(self.workspace, Profile::Dev).announce(self.workspace, &mut cargo);
         cargo.env("GHOSTD_NEXT_BIN", self.next()?);
+        cargo.env("GHOST_GUEST", guest::build(self.workspace)?);
+        self.libtest(&mut cargo, &["--test-threads=1"])
+    }
+
+    /// One by one, because each VM emulates as many processors as there are here.
+    fn vm(&self) -> Result<Outcome> {
+        setup::for_vm(self.workspace)?;
+        let mut cargo = self.workspace.cargo();
+        cargo.arg("test").args(SELECTION).args(["--test", VM]);
+        Binaries::built(self.workspace, Profile::Dev).announce(self.workspace, &mut cargo);
         cargo.env("GHOST_GUEST", guest::build(self.workspace)?);
         self.libtest(&mut cargo, &["--test-threads=1"])
     }
@@ -226,6 +248,25 @@ impl Runner<'_> {
         }
         Ok(outcome)
     }
+}
+
+/// Names of the test programs but that of VMs, as cargo finds them.
+fn test_targets(workspace: &Workspace) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for package in ["agent-common", "agent", "tests"] {
+        let folder = workspace.root().join(package).join("tests");
+        let entries = fs::read_dir(&folder);
+        for entry in entries.with_context(|| format!("listing {}", folder.display()))? {
+            let path = entry?.path();
+            let is_source = path.extension().is_some_and(|extension| extension == "rs");
+            if is_source || path.join("main.rs").is_file() {
+                let stem = path.file_stem().unwrap_or_default();
+                names.insert(stem.to_string_lossy().into_owned());
+            }
+        }
+    }
+    names.remove(VM);
+    Ok(names)
 }
 
 /// One program that says by its exit code whether all is well.

@@ -1,0 +1,3 @@
+//! What can only be shown on another kernel than the host's, in a VM.
+
+mod smoke;
