@@ -24,6 +24,8 @@ pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
 pub const TASK: u64 = 0x4000;
 /// The processor's own part, 65,536 bits, and the byte of ones that ends them.
 pub const TASK_BYTES: usize = 104 + 8192 + 1;
+/// An [`Incarnation`], readable.
+pub const INCARNATION: u64 = 0x7000;
 /// Page tables; not accessible to the payload.
 pub const TABLES: u64 = 0x1_0000;
 /// End of the page tables.
@@ -93,11 +95,27 @@ pub struct Device {
     pub kind: u32,
 }
 
+/// Who the guest is now. Written only while no vCPU runs: before the first
+/// entry, and whenever a copy of the guest goes on in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Incarnation {
+    /// Grows with each incarnation, from 1. Who reads the rest reads it
+    /// before and after.
+    pub count: u64,
+    /// Nanoseconds since 1970 (UTC) when this incarnation began.
+    pub wall_clock_ns: u64,
+    /// No other incarnation has the same.
+    pub generation: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Incarnation>() == 32);
 const _: () = assert!(size_of::<Boot>() == 56 + DEVICES_MAX * size_of::<Device>());
 const _: () = assert!(size_of::<Device>() == 16);
 const _: () = assert!(size_of::<Boot>() as u64 <= PAGE_BYTES);
 const _: () = assert!(COMMAND_LINE_BYTES_MAX as u64 <= PAGE_BYTES);
-const _: () = assert!(TASK + TASK_BYTES as u64 <= TABLES);
+const _: () = assert!(TASK + TASK_BYTES as u64 <= INCARNATION);
+const _: () = assert!(INCARNATION + PAGE_BYTES <= TABLES);
 const _: () = assert!(TABLES_END <= STACKS);
 const _: () = assert!(STACKS + STACK_BYTES * CPUS_MAX as u64 <= PAYLOAD);
 const _: () = assert!(PAYLOAD < LARGE_PAGE_BYTES);

@@ -9,6 +9,7 @@ use super::{
     machine::Plan,
     open::{TapWanted, Wanted},
     place::Place,
+    vcpu::Start,
     virtio::Mac,
 };
 
@@ -47,6 +48,9 @@ pub(super) struct Args {
     /// The guest's Ethernet address.
     #[arg(long, value_name = "ADDRESS", requires = "tap")]
     mac: Option<Mac>,
+    /// Build the microVM, and let no vCPU run until `resume` or `activate`.
+    #[arg(long, requires = "control")]
+    suspended: bool,
     /// The KVM device.
     #[arg(long, value_name = "FILE", default_value = "/dev/kvm")]
     kvm: Place,
@@ -75,6 +79,10 @@ impl Args {
             command_line: CommandLine::new(self.command_line)
                 .ok_or(VmmError::CommandLine(line_bytes))?,
             mac: self.mac,
+            start: match self.suspended {
+                true => Start::Paused,
+                false => Start::Running,
+            },
         };
         let wanted = Wanted {
             kvm: self.kvm,

@@ -3,8 +3,8 @@
 //! Owns: the socket and its clients. Refuses: to wait for a client; one that does not read is let go.
 
 use std::{
-    io::{self, IoSlice},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -13,9 +13,9 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
         socket::{
-            AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
-            accept4, bind, connect, getsockname, getsockopt, listen, recv, sendmsg, socket,
-            sockopt,
+            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg,
+            SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, getsockopt, listen,
+            recvmsg, sendmsg, socket, sockopt,
         },
         stat::{Mode, fchmodat},
     },
@@ -34,6 +34,9 @@ const CLIENTS_MAX: usize = 4;
 /// One more than a command may have, so that a longer one is seen to be so.
 const PACKET_BYTES: usize = COMMAND_BYTES_MAX + 1;
 
+/// As many as one message can carry (Linux, SCM_MAX_FD).
+const FILES_MAX: usize = 253;
+
 pub(super) struct Control {
     listener: OwnedFd,
     clients: Vec<OwnedFd>,
@@ -41,7 +44,8 @@ pub(super) struct Control {
 
 /// What a client said.
 pub(super) enum Said {
-    Command(Command),
+    /// And the file that came with it.
+    Command(Command, Option<OwnedFd>),
     Nonsense(String),
     Nothing,
     Goodbye,
@@ -122,14 +126,23 @@ impl Control {
             return Said::Nothing;
         };
         let mut packet = [0; PACKET_BYTES];
-        match recv(fd.as_raw_fd(), &mut packet, MsgFlags::empty()) {
-            Ok(0) => Said::Goodbye,
-            Ok(length) => match decode(packet.get(..length).unwrap_or_default()) {
-                Ok(command) => Said::Command(command),
-                Err(why) => Said::Nonsense(why),
-            },
-            Err(Errno::EAGAIN | Errno::EINTR) => Said::Nothing,
-            Err(_) => Said::Goodbye,
+        let mut space = nix::cmsg_space!([RawFd; FILES_MAX]);
+        let (length, file) = {
+            let mut parts = [IoSliceMut::new(&mut packet)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let got = match recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                Ok(got) => got,
+                Err(Errno::EAGAIN | Errno::EINTR) => return Said::Nothing,
+                Err(_) => return Said::Goodbye,
+            };
+            (got.bytes, first_file(&got))
+        };
+        if length == 0 {
+            return Said::Goodbye;
+        }
+        match decode(packet.get(..length).unwrap_or_default()) {
+            Ok(command) => Said::Command(command, file),
+            Err(why) => Said::Nonsense(why),
         }
     }
 
@@ -173,9 +186,22 @@ fn is_left_behind(address: &UnixAddr) -> bool {
     asked == Err(Errno::ECONNREFUSED)
 }
 
+/// All files but the first are closed.
+fn first_file(got: &RecvMsg<'_, '_, ()>) -> Option<OwnedFd> {
+    // Not cut off, because there was room for as many as there can be.
+    let messages = got.cmsgs().into_iter().flatten();
+    let files = messages.flat_map(|message| match message {
+        ControlMessageOwned::ScmRights(fds) => fds,
+        _ => Vec::new(),
+    });
+    let mut files: Vec<OwnedFd> = files.map(owned).collect();
+    files.truncate(1);
+    files.pop()
+}
+
 #[allow(unsafe_code)]
-fn owned(fd: std::os::fd::RawFd) -> OwnedFd {
-    // SAFETY: accept4 made it just now, and nobody else has it. There is no
-    // safe way: nix gives a bare number.
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel made it for us just now, and nobody else has it.
+    // There is no safe way: nix gives a bare number.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -80,6 +80,13 @@ pub(super) enum VmmError {
         #[source]
         source: vm_memory::GuestMemoryError,
     },
+    #[error("cannot read {bytes} bytes of guest memory at {address:#x}")]
+    ReadMemory {
+        address: u64,
+        bytes: usize,
+        #[source]
+        source: vm_memory::GuestMemoryError,
+    },
     #[error("guest memory has no address here")]
     NoHostAddress,
     #[error("KVM cannot {what}")]
@@ -138,6 +145,7 @@ impl VmmError {
             Self::Memory { .. }
             | Self::MapMemory { .. }
             | Self::WriteMemory { .. }
+            | Self::ReadMemory { .. }
             | Self::NoHostAddress
             | Self::Kvm { .. }
             | Self::System { .. }

@@ -69,6 +69,11 @@ impl Kickable {
         self.vcpu.run()
     }
 
+    /// For its state, between two entries.
+    pub(super) fn vcpu(&self) -> &VcpuFd {
+        &self.vcpu
+    }
+
     /// After a kick, before looking for what it was about.
     pub(super) fn take_kick(&mut self) {
         self.vcpu.set_kvm_immediate_exit(0);

@@ -6,16 +6,18 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, sync_channel},
     },
+    time::Instant,
 };
 
 use agent_common::guest::{CPUS_MAX, Device, GDT, TABLES, TASK};
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_clock_data};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{
     boot::{self, CommandLine},
     bus::{Bus, NET_ADDRESS, Strays},
+    clock::{self, Generation},
     cpuid, entry,
     error::VmmError,
     image,
@@ -24,8 +26,9 @@ use super::{
     network::{Network, RunningNetwork},
     open::Source,
     serial::{Log, Port},
-    tables,
-    vcpu::{Ended, Shared, Thread},
+    state::{Facts, Here},
+    tables, transfer,
+    vcpu::{Ended, Shared, Start, Thread},
     virtio::{self, Mac, Tap},
 };
 
@@ -36,6 +39,7 @@ pub(super) struct Plan {
     pub(super) vcpus: u8,
     pub(super) command_line: CommandLine,
     pub(super) mac: Option<Mac>,
+    pub(super) start: Start,
 }
 
 /// What is opened before a microVM is built of it.
@@ -57,7 +61,8 @@ const NET_DEVICE: Device = Device {
 
 /// A microVM that has not run yet.
 pub(super) struct Machine {
-    vcpus: Vec<VcpuFd>,
+    vcpus: Vec<(VcpuFd, Facts)>,
+    here: Here,
     vm: VmFd,
     bus: Bus,
     network: Option<Network>,
@@ -98,15 +103,14 @@ impl Machine {
         let vcpus = (0..plan.vcpus)
             .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
             .collect::<Result<Vec<_>, _>>()?;
+        let (here, vcpus) = transfer::survey(&kvm, &vm, vcpus, features, plan.ram)?;
         let net = tap.zip(plan.mac);
         let devices: Vec<Device> = net.iter().map(|_| NET_DEVICE).collect();
-        // Not known where the host's own clock is no good.
-        let tsc_khz = vcpus.first().and_then(|vcpu| vcpu.get_tsc_khz().ok());
-        let tsc_khz = tsc_khz.unwrap_or_default();
         let line = &plan.command_line;
-        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, line, tsc_khz, &devices) {
+        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, line, here.tsc_khz, &devices) {
             memory.write(address, &bytes)?;
         }
+        clock::tell(&memory, Generation::fresh()?)?;
         let network = net
             .map(|(tap, mac)| Network::new(tap, mac, &memory))
             .transpose()?;
@@ -114,6 +118,7 @@ impl Machine {
         let log = Log::start(serial.file).map_err(|e| VmmError::SerialLog(serial.name, e))?;
         Ok(Self {
             vcpus,
+            here,
             vm,
             bus: Bus::new(Port::new(log), network.as_ref().map(Network::net)),
             network,
@@ -122,10 +127,11 @@ impl Machine {
         })
     }
 
-    /// Lets it run.
-    pub(super) fn start(self) -> Result<Running, VmmError> {
+    /// Gives its vCPUs threads, and lets them run unless they are to be paused.
+    pub(super) fn start(self, start: Start) -> Result<Running, VmmError> {
         let Self {
             vcpus,
+            here,
             vm,
             bus,
             network,
@@ -148,13 +154,21 @@ impl Machine {
             threads: Vec::new(),
             network: network.map(Network::start).transpose()?,
             ended,
-            vcpus: u8::try_from(vcpus.len()).unwrap_or(u8::MAX),
+            shown: vcpus.iter().map(|(_, facts)| facts.cpuid.clone()).collect(),
+            tsc_khz: here.tsc_khz,
+            here,
+            clock: None,
             ram,
             shared,
-            _vm: vm,
+            vm,
         };
-        for (cpu, vcpu) in (0..).zip(vcpus) {
-            let thread = Thread::start(cpu, vcpu, running.shared.clone())
+        match (start, &running.network) {
+            (Start::Running, _) => running.has_run(),
+            (Start::Paused, Some(network)) => network.pause(),
+            (Start::Paused, None) => {}
+        }
+        for (vcpu, facts) in vcpus {
+            let thread = Thread::start(vcpu, facts, running.shared.clone(), start)
                 .map_err(|e| VmmError::system("start the thread of a vCPU", e))?;
             running.threads.push(thread);
         }
@@ -164,13 +178,19 @@ impl Machine {
 
 /// A microVM whose vCPUs have threads, or had them.
 pub(super) struct Running {
-    threads: Vec<Thread>,
+    pub(super) threads: Vec<Thread>,
     network: Option<RunningNetwork>,
     ended: Receiver<Ended>,
-    vcpus: u8,
+    /// What each vCPU shows to the guest.
+    pub(super) shown: Vec<CpuId>,
+    pub(super) here: Here,
+    /// The guest's idea of its time stamp counter.
+    pub(super) tsc_khz: u32,
+    /// What KVM's clock is to go on from.
+    pub(super) clock: Option<kvm_clock_data>,
     ram: Ram,
     shared: Shared,
-    _vm: VmFd,
+    pub(super) vm: VmFd,
 }
 
 impl Running {
@@ -180,7 +200,7 @@ impl Running {
     }
 
     /// The first end since last asked, if any.
-    pub(super) fn first_end(&mut self) -> Option<Ended> {
+    pub(super) fn first_end(&self) -> Option<Ended> {
         // Only says that there is something to look for.
         let _ = self.shared.wake.read();
         self.ended.try_recv().ok()
@@ -190,6 +210,7 @@ impl Running {
     pub(super) fn pause(&mut self) -> Result<(), VmmError> {
         let pausing: Vec<_> = self.threads.iter().map(Thread::pause).collect();
         for vcpu in pausing {
+            // One that has ended says so elsewhere.
             vcpu.wait().map_err(VmmError::Stuck)?;
         }
         if let Some(network) = &self.network {
@@ -198,11 +219,25 @@ impl Running {
         Ok(())
     }
 
-    pub(super) fn resume(&mut self) {
+    /// Lets all vCPUs go on. Says when the last one did.
+    pub(super) fn resume(&mut self) -> Result<Instant, VmmError> {
         if let Some(network) = &self.network {
             network.resume();
         }
-        self.threads.iter().for_each(Thread::resume);
+        self.has_run();
+        let entering: Vec<_> = self.threads.iter().map(Thread::resume).collect();
+        let mut last = Instant::now();
+        for vcpu in entering {
+            // One that has ended says so elsewhere.
+            let entered = vcpu.wait().map_err(VmmError::Stuck)?;
+            last = entered.map_or(last, |entered| last.max(entered));
+        }
+        Ok(last)
+    }
+
+    /// From here on, KVM does not let features change.
+    fn has_run(&mut self) {
+        self.here.shown.clone_from(&self.shown);
     }
 
     /// Ends all vCPUs and devices. Guest memory stays.
@@ -227,7 +262,7 @@ impl Running {
     }
 
     pub(super) fn vcpus(&self) -> u8 {
-        self.vcpus
+        u8::try_from(self.shown.len()).unwrap_or(u8::MAX)
     }
 
     pub(super) fn net_counts(&self) -> Option<virtio::Counts> {

@@ -83,6 +83,17 @@ impl Memory {
             })
     }
 
+    pub(super) fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), VmmError> {
+        let length = bytes.len();
+        self.map
+            .read_slice(bytes, GuestAddress(address))
+            .map_err(|source| VmmError::ReadMemory {
+                address,
+                bytes: length,
+                source,
+            })
+    }
+
     /// # Safety
     ///
     /// The memory outlives all vCPUs of the VM.

@@ -99,6 +99,12 @@ pub(crate) enum Answer {
 pub(crate) enum State {
     Running,
     Paused,
+    /// Paused, with no state yet: it was given another's memory, and waits for `load`.
+    Blank,
+    /// A state was loaded by half; it can only be stopped.
+    Broken {
+        why: String,
+    },
     Ended(Reason),
 }
 

@@ -16,12 +16,14 @@
 mod args;
 mod boot;
 mod bus;
+mod clock;
 mod control;
 mod cpuid;
 mod descriptor;
 mod end;
 mod entry;
 mod error;
+mod guest;
 mod image;
 mod kick;
 mod layout;
@@ -33,7 +35,9 @@ mod network;
 mod open;
 mod place;
 mod serial;
+mod state;
 mod tables;
+mod transfer;
 mod vcpu;
 mod virtio;
 mod watch;
@@ -47,8 +51,10 @@ use self::{
     args::Args,
     end::End,
     error::{Blame, VmmError},
+    guest::{Guest, Life},
     machine::{Machine, Parts},
     open::Opened,
+    vcpu::Start,
     watch::Watch,
 };
 
@@ -93,7 +99,12 @@ fn run(args: Args) -> Result<End, VmmError> {
         serial,
         tap,
     };
-    let machine = Machine::build(&plan, parts)?.start()?;
+    let start = plan.start;
+    let life = match start {
+        Start::Running => Life::Running,
+        Start::Paused => Life::Paused,
+    };
+    let machine = Machine::build(&plan, parts)?.start(start)?;
     made.running();
-    Watch::new(machine, control, signals, at_end).run()
+    Watch::new(Guest::new(machine, life), control, signals, at_end).run()
 }

@@ -5,8 +5,8 @@
 //! pointer ends the guest; the tables themselves are out of its reach.
 
 use agent_common::guest::{
-    BOOT, COMMAND_LINE, DEVICES, GDT, HIGH, LARGE_PAGE_BYTES, PAGE_BYTES, STACKS, TABLES,
-    TABLES_END, TASK, TASK_BYTES,
+    BOOT, COMMAND_LINE, DEVICES, GDT, HIGH, INCARNATION, LARGE_PAGE_BYTES, PAGE_BYTES, STACKS,
+    TABLES, TABLES_END, TASK, TASK_BYTES,
 };
 
 use super::layout::Ram;
@@ -63,7 +63,7 @@ const TASK_END: u64 = TASK + TASK_BYTES as u64;
 fn small(address: u64) -> u64 {
     match address {
         0 => 0,
-        BOOT | COMMAND_LINE => address | PRESENT | USER,
+        BOOT | COMMAND_LINE | INCARNATION => address | PRESENT | USER,
         GDT => address | PRESENT | WRITE,
         TASK..TASK_END => address | PRESENT | WRITE,
         address if address < STACKS => 0,
@@ -136,7 +136,7 @@ pub(super) fn task() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use agent_common::guest::{
-        BOOT, DEVICES, GDT, HIGH, PAYLOAD, STACKS, TABLES, TABLES_END, TASK,
+        BOOT, DEVICES, GDT, HIGH, INCARNATION, PAYLOAD, STACKS, TABLES, TABLES_END, TASK,
     };
 
     use super::{PRESENT, TASK_END, USER, WRITE, page_tables, task};
@@ -186,7 +186,8 @@ mod tests {
             assert_eq!(walk(&tables, GDT), Some((GDT, WRITE)));
             assert_eq!(walk(&tables, TASK), Some((TASK, WRITE)));
             assert_eq!(walk(&tables, TASK_END), Some((TASK_END, WRITE)));
-            assert_eq!(walk(&tables, TASK + 3 * 4096), None);
+            assert_eq!(walk(&tables, INCARNATION), Some((INCARNATION, USER)));
+            assert_eq!(walk(&tables, INCARNATION + 4096), None);
             assert_eq!(walk(&tables, BOOT), Some((BOOT, USER)));
             assert_eq!(walk(&tables, TABLES), None);
             let last = ram.low_bytes() - 1;

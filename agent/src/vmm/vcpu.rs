@@ -8,7 +8,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -19,22 +19,39 @@ use super::{
     end::End,
     kick::{Kickable, kick},
     memory::Memory,
+    state::{Facts, StateError, VcpuState},
 };
 
-/// What the thread is told; one at a time.
-#[derive(Debug)]
+/// What the thread is told; one at a time. All but a pause and a stop are for
+/// one that is paused.
 enum Order {
     /// Out of the guest, say so, and wait for the next order.
     Pause(SyncSender<()>),
-    Run,
+    Save(SyncSender<Result<VcpuState, StateError>>),
+    Load(Box<Loading>),
+    /// Into the guest. Says when.
+    Run(SyncSender<Instant>),
     Stop,
 }
 
-/// A pause that was answered, or the stop that may follow it unanswered.
+struct Loading {
+    state: VcpuState,
+    tsc_khz: u32,
+    done: SyncSender<Result<(), StateError>>,
+}
+
+/// An order that was answered, or the stop that may follow it unanswered.
 const ORDERS_MAX: usize = 2;
 
-/// Far longer than any way out of the guest takes.
-const PAUSE_LIMIT: Duration = Duration::from_secs(2);
+/// Far longer than any way out of the guest takes, or any order.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether a vCPU waits before its first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    Running,
+    Paused,
+}
 
 /// The last thing a vCPU says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +72,6 @@ pub(super) struct Shared {
 }
 
 /// A running vCPU.
-#[derive(Debug)]
 pub(super) struct Thread {
     cpu: u8,
     orders: SyncSender<Order>,
@@ -63,12 +79,24 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub(super) fn start(cpu: u8, vcpu: VcpuFd, shared: Shared) -> io::Result<Self> {
+    pub(super) fn start(
+        vcpu: VcpuFd,
+        mut facts: Facts,
+        shared: Shared,
+        start: Start,
+    ) -> io::Result<Self> {
+        let cpu = facts.cpu;
         let (orders, queue) = std::sync::mpsc::sync_channel(ORDERS_MAX);
+        if start == Start::Paused {
+            // Found before the first entry; nobody needs to be told.
+            let (done, _) = std::sync::mpsc::sync_channel(1);
+            let _ = orders.try_send(Order::Pause(done));
+        }
         let handle = thread::Builder::new()
             .name(format!("vcpu{cpu}"))
             .spawn(move || {
-                let end = run(&mut Kickable::new(vcpu), &queue, &shared.bus);
+                let vcpu = &mut Kickable::new(vcpu);
+                let end = run(vcpu, &mut facts, &queue, &shared.bus);
                 // Only fails if nobody wants to know any more.
                 let _ = shared.ends.send(Ended { cpu, end });
                 let _ = shared.wake.write(1);
@@ -81,35 +109,56 @@ impl Thread {
         })
     }
 
-    /// Out of the guest until told to run. Wait for it with [`Pausing::wait`].
-    pub(super) fn pause(&self) -> Pausing {
-        let (done, answer) = std::sync::mpsc::sync_channel(1);
-        // If the queue is closed, it has ended, and nobody will answer.
-        let _ = self.orders.try_send(Order::Pause(done));
+    /// Out of the guest until told to run.
+    pub(super) fn pause(&self) -> Pending<()> {
+        let pending = self.order(Order::Pause);
         kick(&self.handle);
-        Pausing {
+        pending
+    }
+
+    /// Of one that is paused.
+    pub(super) fn save(&self) -> Pending<Result<VcpuState, StateError>> {
+        self.order(Order::Save)
+    }
+
+    /// Into one that is paused.
+    pub(super) fn load(&self, state: VcpuState, tsc_khz: u32) -> Pending<Result<(), StateError>> {
+        self.order(|done| {
+            Order::Load(Box::new(Loading {
+                state,
+                tsc_khz,
+                done,
+            }))
+        })
+    }
+
+    /// Into the guest again; tells when it went in.
+    pub(super) fn resume(&self) -> Pending<Instant> {
+        self.order(Order::Run)
+    }
+
+    /// If it has ended, nobody will answer.
+    fn order<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Pending<T> {
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        let _ = self.orders.try_send(order(done));
+        Pending {
             cpu: self.cpu,
             answer,
         }
     }
 
-    /// Into the guest again. Does nothing to one that has ended.
-    pub(super) fn resume(&self) {
-        let _ = self.orders.try_send(Order::Run);
-    }
-
     /// Out of the guest, whatever it does, and no more into it.
     pub(super) fn stop(self) -> Result<(), u8> {
-        // If the queue is closed, it has ended. It is never full: a pause was waited for.
+        // If the queue is closed, it has ended. It is never full: each order was waited for.
         let _ = self.orders.try_send(Order::Stop);
         kick(&self.handle);
         self.handle.join().map_err(|_| self.cpu)
     }
 }
 
-fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
+fn run(vcpu: &mut Kickable, facts: &mut Facts, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
     // A kick from before the vCPU could be kicked has had no effect.
-    if obey(vcpu, orders).is_break() {
+    if obey(vcpu, facts, orders).is_break() {
         return End::Ordered;
     }
     loop {
@@ -123,7 +172,7 @@ fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
             Err(error) => match io::Error::from_raw_os_error(error.errno()).kind() {
                 io::ErrorKind::Interrupted => {
                     vcpu.take_kick();
-                    if obey(vcpu, orders).is_break() {
+                    if obey(vcpu, facts, orders).is_break() {
                         return End::Ordered;
                     }
                 }
@@ -140,8 +189,9 @@ fn run(vcpu: &mut Kickable, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
 
 /// Carries out what was ordered, if anything. `Break` ends the vCPU.
 ///
-/// Only between two entries, so an access that was under way is complete.
-fn obey(vcpu: &Kickable, orders: &Receiver<Order>) -> ControlFlow<()> {
+/// Only between two entries, so an access that was under way is complete. An
+/// answer that nobody waits for any more is dropped.
+fn obey(vcpu: &Kickable, facts: &mut Facts, orders: &Receiver<Order>) -> ControlFlow<()> {
     let mut order = match orders.try_recv() {
         Ok(order) => order,
         Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
@@ -150,12 +200,21 @@ fn obey(vcpu: &Kickable, orders: &Receiver<Order>) -> ControlFlow<()> {
     loop {
         match order {
             Order::Stop => return ControlFlow::Break(()),
-            Order::Run => {
+            Order::Run(done) => {
                 vcpu.tell_of_pause();
+                let _ = done.send(Instant::now());
                 return ControlFlow::Continue(());
             }
-            // Only fails if nobody waits any more.
             Order::Pause(done) => drop(done.send(())),
+            Order::Save(done) => drop(done.send(facts.save(vcpu.vcpu()))),
+            Order::Load(loading) => {
+                let Loading {
+                    state,
+                    tsc_khz,
+                    done,
+                } = *loading;
+                drop(done.send(facts.load(vcpu.vcpu(), &state, tsc_khz)));
+            }
         }
         order = match orders.recv() {
             Ok(order) => order,
@@ -164,19 +223,20 @@ fn obey(vcpu: &Kickable, orders: &Receiver<Order>) -> ControlFlow<()> {
     }
 }
 
-/// A vCPU on its way out of the guest.
+/// A vCPU that was ordered something.
 #[derive(Debug)]
-pub(super) struct Pausing {
+pub(super) struct Pending<T> {
     cpu: u8,
-    answer: Receiver<()>,
+    answer: Receiver<T>,
 }
 
-impl Pausing {
-    /// Until it is out of the guest, or has ended. Fails with its number if it
-    /// does not come out.
-    pub(super) fn wait(self) -> Result<(), u8> {
-        match self.answer.recv_timeout(PAUSE_LIMIT) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+impl<T> Pending<T> {
+    /// Until it has obeyed; `None` if it has ended instead. Fails with its
+    /// number if it does neither.
+    pub(super) fn wait(self) -> Result<Option<T>, u8> {
+        match self.answer.recv_timeout(LIMIT) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => Err(self.cpu),
         }
     }

@@ -1,6 +1,6 @@
 //! The main thread while the guest runs: ends, signals, clients.
 
-use std::{io::Write as _, os::fd::AsFd as _, time::Instant};
+use std::{io::Write as _, os::fd::AsFd};
 
 use nix::{
     errno::Errno,
@@ -16,9 +16,8 @@ use super::{
     control::{Control, Said},
     end::End,
     error::VmmError,
-    machine::Running,
-    message::{Answer, Command, Event, Reason, RegionView, State, encode},
-    vcpu::Ended,
+    guest::{Guest, Life, Reply},
+    message::{Answer, Command, Event, Reason, encode},
 };
 
 /// Signals that ask us to end.
@@ -35,19 +34,10 @@ pub(super) fn signals() -> Result<SignalFd, VmmError> {
 }
 
 pub(super) struct Watch {
-    machine: Running,
+    guest: Guest,
     control: Option<Control>,
     signals: SignalFd,
     at_end: AtEnd,
-    life: Life,
-}
-
-/// How far the guest has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Life {
-    Running,
-    Paused,
-    Ended(End),
 }
 
 /// What became readable.
@@ -62,17 +52,16 @@ struct Ready {
 
 impl Watch {
     pub(super) fn new(
-        machine: Running,
+        guest: Guest,
         control: Option<Control>,
         signals: SignalFd,
         at_end: AtEnd,
     ) -> Self {
         Self {
-            machine,
+            guest,
             control,
             signals,
             at_end,
-            life: Life::Running,
         }
     }
 
@@ -80,14 +69,17 @@ impl Watch {
     pub(super) fn run(mut self) -> Result<End, VmmError> {
         self.tell(&Event::Started {
             pid: std::process::id(),
-            vcpus: self.machine.vcpus(),
-            memory_bytes: self.machine.ram().bytes(),
+            vcpus: self.guest.machine().vcpus(),
+            memory_bytes: self.guest.machine().ram().bytes(),
         });
+        if *self.guest.life() != Life::Running {
+            self.tell(&Event::Paused);
+        }
         loop {
             let ready = self.wait()?;
             if ready.has_end
-                && !self.has_ended()
-                && let Some(ended) = self.machine.first_end()
+                && !self.guest.has_ended()
+                && let Some(ended) = self.guest.machine().first_end()
             {
                 self.finish(Some(ended.cpu), ended.end)?;
             }
@@ -100,10 +92,10 @@ impl Watch {
             for client in ready.clients {
                 must_leave |= self.serve(client)?;
             }
-            if must_leave && !self.has_ended() {
+            if must_leave && !self.guest.has_ended() {
                 self.finish(None, End::Ordered)?;
             }
-            if let Life::Ended(end) = &self.life
+            if let Life::Ended(end) = self.guest.life()
                 && (must_leave || self.at_end == AtEnd::Exit)
             {
                 return Ok(end.clone());
@@ -115,7 +107,7 @@ impl Watch {
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![
             watch(self.signals.as_fd()),
-            watch(self.machine.wake().as_fd()),
+            watch(self.guest.machine().wake().as_fd()),
         ];
         if let Some(control) = &self.control {
             fds.push(watch(control.listener()));
@@ -140,19 +132,13 @@ impl Watch {
         })
     }
 
-    /// The guest has ended, or is to; its memory stays.
+    /// The guest has ended, or is to.
     fn finish(&mut self, cpu: Option<u8>, end: End) -> Result<(), VmmError> {
-        self.machine.stop()?;
-        // The guest's own end, if it came first, is what counts.
-        let (cpu, end) = match (cpu, self.machine.first_end()) {
-            (None, Some(Ended { cpu, end })) if end != End::Ordered => (Some(cpu), end),
-            _ => (cpu, end),
-        };
+        let (vcpu, end) = self.guest.finish(cpu, end)?;
         self.tell(&Event::Ended {
-            vcpu: cpu,
+            vcpu,
             reason: Reason::from(&end),
         });
-        self.life = Life::Ended(end);
         Ok(())
     }
 
@@ -174,53 +160,37 @@ impl Watch {
             Some(control) => control.read(client),
             None => Said::Nothing,
         };
-        let command = match said {
+        let (command, file) = match said {
             Said::Nothing => return Ok(false),
             Said::Goodbye => {
                 self.let_go(client);
                 return Ok(false);
             }
             Said::Nonsense(why) => {
-                self.answer(client, &Answer::Refused { why });
+                self.answer(client, &Answer::Refused { why }.into());
                 return Ok(false);
             }
-            Said::Command(command) => command,
+            Said::Command(command, file) => (command, file),
         };
-        let before = self.life.clone();
-        let answer = match command {
-            Command::Status {} => status(&self.machine, &self.life),
-            Command::Memory {} => memory_answer(&self.machine),
-            Command::Pause {} => self.pause()?,
-            Command::Resume {} => self.resume(),
-            Command::Stop {} => Answer::Stopping,
-            Command::Save {}
-            | Command::Load {}
-            | Command::Activate { .. }
-            | Command::Track {}
-            | Command::Dirty { .. } => Answer::Refused {
-                why: "this ghost-vmm does not do that yet".to_owned(),
-            },
-        };
-        self.answer(client, &answer);
-        match &self.life {
+        let before = self.guest.life().clone();
+        let reply = self.guest.obey(&command, file)?;
+        self.answer(client, &reply);
+        match self.guest.life() {
             life if *life == before => {}
             Life::Running => self.tell(&Event::Resumed),
             Life::Paused => self.tell(&Event::Paused),
             // Told where it was found out.
-            Life::Ended(_) => {}
+            Life::Blank | Life::Broken(_) | Life::Ended(_) => {}
         }
         Ok(command == Command::Stop {})
     }
 
-    fn answer(&mut self, client: usize, answer: &Answer) {
+    fn answer(&mut self, client: usize, Reply { answer, file }: &Reply) {
         let Some(control) = &self.control else {
             return;
         };
-        let memory = match answer {
-            Answer::Memory { .. } => Some(self.machine.memory().file()),
-            _ => None,
-        };
-        if !control.send(client, &encode(answer), memory) {
+        let file = file.as_ref().map(AsFd::as_fd);
+        if !control.send(client, &encode(answer), file) {
             self.let_go(client);
         }
     }
@@ -229,68 +199,5 @@ impl Watch {
         if let Some(control) = &mut self.control {
             control.let_go(client);
         }
-    }
-
-    /// A guest that is paused already is paused.
-    fn pause(&mut self) -> Result<Answer, VmmError> {
-        if self.has_ended() {
-            return Ok(ended());
-        }
-        let start = Instant::now();
-        if self.life == Life::Running {
-            self.machine.pause()?;
-            self.life = Life::Paused;
-        }
-        let pause_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ok(Answer::Paused { pause_us })
-    }
-
-    fn resume(&mut self) -> Answer {
-        if self.has_ended() {
-            return ended();
-        }
-        if self.life == Life::Paused {
-            self.machine.resume();
-            self.life = Life::Running;
-        }
-        Answer::Resumed
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(self.life, Life::Ended(_))
-    }
-}
-
-fn ended() -> Answer {
-    Answer::Refused {
-        why: "the guest has ended".to_owned(),
-    }
-}
-
-fn status(machine: &Running, life: &Life) -> Answer {
-    let (strays, serial_lost_bytes) = machine.counts();
-    Answer::Status {
-        state: match life {
-            Life::Running => State::Running,
-            Life::Paused => State::Paused,
-            Life::Ended(end) => State::Ended(Reason::from(end)),
-        },
-        vcpus: machine.vcpus(),
-        memory_bytes: machine.ram().bytes(),
-        serial_lost_bytes,
-        strays: strays.into(),
-        net: machine.net_counts().map(Into::into),
-    }
-}
-
-fn memory_answer(machine: &Running) -> Answer {
-    let view = |region: super::layout::Region| RegionView {
-        address: region.address,
-        bytes: region.bytes,
-        file_offset: region.file_offset,
-    };
-    Answer::Memory {
-        bytes: machine.ram().bytes(),
-        regions: machine.ram().regions().map(view).collect(),
     }
 }

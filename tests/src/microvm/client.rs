@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::IoSliceMut,
+    io::{IoSlice, IoSliceMut},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::fs::FileExt as _,
@@ -15,13 +15,13 @@ use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
-            recvmsg, send, setsockopt, socket, sockopt::ReceiveTimeout,
+            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+            UnixAddr, connect, recvmsg, sendmsg, setsockopt, socket, sockopt::ReceiveTimeout,
         },
         time::TimeVal,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::LIMIT;
 use crate::clock::wait_for;
@@ -67,8 +67,14 @@ impl Client {
         Ok(Self(fd))
     }
 
+    /// A command that is only a word.
     pub fn ask(&self, command: &str) -> Result<Answer> {
-        self.send(format!(r#"{{"command":"{command}"}}"#).as_bytes())?;
+        self.ask_with(&json!({"command": command}), None)
+    }
+
+    /// Any command, with a file if it takes one.
+    pub fn ask_with(&self, command: &Value, file: Option<&File>) -> Result<Answer> {
+        self.send_with(command.to_string().as_bytes(), file)?;
         loop {
             let answer = self.receive()?;
             // Events of what was asked for come in between.
@@ -79,7 +85,16 @@ impl Client {
     }
 
     pub fn send(&self, packet: &[u8]) -> Result<()> {
-        send(self.0.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL)?;
+        self.send_with(packet, None)
+    }
+
+    fn send_with(&self, packet: &[u8], file: Option<&File>) -> Result<()> {
+        let fds: Vec<_> = file.iter().map(|file| file.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let rights = if fds.is_empty() { &[][..] } else { &rights };
+        let parts = [IoSlice::new(packet)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, flags, None)?;
         Ok(())
     }
 
@@ -131,6 +146,13 @@ impl Memory {
         let mut bytes = [0; 8];
         self.0.read_exact_at(&mut bytes, offset)?;
         Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// All that it has.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.0.metadata()?.len())?];
+        self.0.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     pub fn words(&self, offset: u64, count: usize) -> Result<Vec<u64>> {

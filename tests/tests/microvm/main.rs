@@ -4,6 +4,7 @@
 mod inherited;
 mod net;
 mod refusals;
+mod state;
 
 use anyhow::{Context, Result, ensure};
 use ghost_guest::pattern::{COUNTERS, Hash, PATTERN, word};

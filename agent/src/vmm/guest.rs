@@ -1,0 +1,260 @@
+//! The guest's life, and what its owner may ask of it when.
+//!
+//! States: running; paused; blank, which is paused with nothing in its vCPUs
+//! yet; broken, which is a blank or paused one into which a state was loaded
+//! by half; ended. Only a paused one runs on, and a broken one never.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    time::Instant,
+};
+
+use super::{
+    clock::Generation,
+    end::End,
+    error::VmmError,
+    machine::Running,
+    message::{Answer, Command, Reason, RegionView, State},
+    state::{self, StateError},
+    vcpu::Ended,
+};
+
+pub(super) struct Guest {
+    machine: Running,
+    life: Life,
+}
+
+/// How far the guest has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    Paused,
+    #[expect(dead_code, reason = "for a microVM on memory that it was given")]
+    Blank,
+    /// Why.
+    Broken(String),
+    Ended(End),
+}
+
+/// An answer, and what goes with it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    pub(super) file: Option<OwnedFd>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self { answer, file: None }
+    }
+}
+
+impl Guest {
+    pub(super) fn new(machine: Running, life: Life) -> Self {
+        Self { machine, life }
+    }
+
+    pub(super) fn machine(&self) -> &Running {
+        &self.machine
+    }
+
+    pub(super) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.life, Life::Ended(_))
+    }
+
+    /// The guest has ended, or is to; its memory stays. Says how it did.
+    pub(super) fn finish(
+        &mut self,
+        cpu: Option<u8>,
+        end: End,
+    ) -> Result<(Option<u8>, End), VmmError> {
+        self.machine.stop()?;
+        // The guest's own end, if it came first, is what counts.
+        let (cpu, end) = match (cpu, self.machine.first_end()) {
+            (None, Some(Ended { cpu, end })) if end != End::Ordered => (Some(cpu), end),
+            _ => (cpu, end),
+        };
+        self.life = Life::Ended(end.clone());
+        Ok((cpu, end))
+    }
+
+    /// Carries out a command that came just now, with what came with it.
+    pub(super) fn obey(
+        &mut self,
+        command: &Command,
+        file: Option<OwnedFd>,
+    ) -> Result<Reply, VmmError> {
+        let reply = match command {
+            Command::Status {} => self.status().into(),
+            Command::Memory {} => self.memory(),
+            Command::Stop {} => Answer::Stopping.into(),
+            _ if self.has_ended() => refused("the guest has ended"),
+            Command::Pause {} => self.pause()?.into(),
+            Command::Resume {} => self.resume()?,
+            Command::Save {} => self.save(),
+            Command::Load {} => self.load(file),
+            Command::Activate { generation } => self.activate(generation)?,
+            Command::Track {} | Command::Dirty { .. } => {
+                refused("this ghost-vmm does not do that yet")
+            }
+        };
+        Ok(reply)
+    }
+
+    /// A guest that is paused already is paused.
+    fn pause(&mut self) -> Result<Answer, VmmError> {
+        let start = Instant::now();
+        if self.life == Life::Running {
+            self.machine.pause()?;
+            self.life = Life::Paused;
+        }
+        Ok(Answer::Paused {
+            pause_us: micros(start, Instant::now()),
+        })
+    }
+
+    /// A guest that runs already runs.
+    fn resume(&mut self) -> Result<Reply, VmmError> {
+        if self.life != Life::Running {
+            if let Some(why) = self.may_not_run() {
+                return Ok(refused(why));
+            }
+            self.machine.resume()?;
+            self.life = Life::Running;
+        }
+        Ok(Answer::Resumed.into())
+    }
+
+    fn save(&mut self) -> Reply {
+        if self.machine.net_counts().is_some() {
+            return refused("this ghost-vmm cannot save a network device yet");
+        }
+        if let Some(why) = self.may_not_run() {
+            return refused(why);
+        }
+        match self.machine.save().and_then(|saved| state::write(&saved)) {
+            Ok((file, bytes)) => Reply {
+                answer: Answer::Saved { bytes },
+                file: Some(file),
+            },
+            Err(error) => failed("save the state", error),
+        }
+    }
+
+    fn load(&mut self, file: Option<OwnedFd>) -> Reply {
+        match &self.life {
+            Life::Paused | Life::Blank => {}
+            Life::Running | Life::Broken(_) | Life::Ended(_) => {
+                return refused(self.may_not_run().unwrap_or_default());
+            }
+        }
+        let file = file.ok_or(StateError::NoFile);
+        let saved = match file.and_then(|file| state::read(file, self.machine.here())) {
+            Ok(saved) => saved,
+            Err(error) => return failed("load the state", error),
+        };
+        match self.machine.load(saved) {
+            Ok(()) => {
+                self.life = Life::Paused;
+                Answer::Loaded.into()
+            }
+            // Some of it has been set by now.
+            Err(error) => {
+                let why = chain(error);
+                self.life = Life::Broken(why.clone());
+                refused(format!("cannot load the state: {why}"))
+            }
+        }
+    }
+
+    fn activate(&mut self, generation: &str) -> Result<Reply, VmmError> {
+        let start = Instant::now();
+        if let Some(why) = self.may_not_run() {
+            return Ok(refused(why));
+        }
+        let Some(generation) = Generation::parse(generation) else {
+            return Ok(refused("a generation has 32 hexadecimal digits"));
+        };
+        // It has not run yet if this fails, and stays paused.
+        if let Err(error) = self.machine.reincarnate(generation) {
+            return Ok(failed("set the generation and the clocks", error));
+        }
+        let entered = self.machine.resume()?;
+        self.life = Life::Running;
+        Ok(Answer::Activated {
+            activate_us: micros(start, entered),
+        }
+        .into())
+    }
+
+    /// Why it cannot be let run, or saved, now.
+    fn may_not_run(&self) -> Option<String> {
+        match &self.life {
+            Life::Paused => None,
+            Life::Running => Some("the guest is running; pause it first".to_owned()),
+            Life::Blank => Some("no state has been loaded yet".to_owned()),
+            Life::Broken(why) => Some(format!(
+                "a state was loaded by half, so the guest can only be stopped: {why}"
+            )),
+            Life::Ended(_) => Some("the guest has ended".to_owned()),
+        }
+    }
+
+    fn status(&self) -> Answer {
+        let (strays, serial_lost_bytes) = self.machine.counts();
+        Answer::Status {
+            state: match &self.life {
+                Life::Running => State::Running,
+                Life::Paused => State::Paused,
+                Life::Blank => State::Blank,
+                Life::Broken(why) => State::Broken { why: why.clone() },
+                Life::Ended(end) => State::Ended(Reason::from(end)),
+            },
+            vcpus: self.machine.vcpus(),
+            memory_bytes: self.machine.ram().bytes(),
+            serial_lost_bytes,
+            strays: strays.into(),
+            net: self.machine.net_counts().map(Into::into),
+        }
+    }
+
+    fn memory(&self) -> Reply {
+        let view = |region: super::layout::Region| RegionView {
+            address: region.address,
+            bytes: region.bytes,
+            file_offset: region.file_offset,
+        };
+        match self.machine.memory().file().as_fd().try_clone_to_owned() {
+            Ok(file) => Reply {
+                answer: Answer::Memory {
+                    bytes: self.machine.ram().bytes(),
+                    regions: self.machine.ram().regions().map(view).collect(),
+                },
+                file: Some(file),
+            },
+            Err(error) => failed("hand out the memory", error),
+        }
+    }
+}
+
+fn refused(why: impl Into<String>) -> Reply {
+    Answer::Refused { why: why.into() }.into()
+}
+
+fn failed(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Reply {
+    refused(format!("cannot {what}: {}", chain(error)))
+}
+
+/// An error with its sources.
+fn chain(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::new(error))
+}
+
+fn micros(start: Instant, end: Instant) -> u64 {
+    let passed = end.saturating_duration_since(start);
+    u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+}

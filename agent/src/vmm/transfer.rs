@@ -1,0 +1,125 @@
+//! A microVM's state, out of a paused one and into another.
+
+use std::sync::Arc;
+
+use kvm_bindings::{CpuId, kvm_clock_data};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+
+use super::{
+    clock::{self, Generation},
+    cpuid,
+    error::VmmError,
+    layout::Ram,
+    machine::Running,
+    state::{Facts, Here, Saved, StateError},
+    vcpu::Thread,
+};
+
+/// What is to be known of a new machine and its vCPUs to save and load them.
+pub(super) fn survey(
+    kvm: &Kvm,
+    vm: &VmFd,
+    vcpus: Vec<VcpuFd>,
+    features: CpuId,
+    ram: Ram,
+) -> Result<(Here, Vec<(VcpuFd, Facts)>), VmmError> {
+    // Not known where the host's own clock is no good.
+    let tsc_khz = vcpus.first().and_then(|vcpu| vcpu.get_tsc_khz().ok());
+    let tsc_khz = tsc_khz.unwrap_or_default();
+    let msrs: Arc<[u32]> = kvm
+        .get_msr_index_list()
+        .map_err(|e| VmmError::kvm("say which registers are to be saved", e))?
+        .as_slice()
+        .into();
+    let here = Here {
+        vcpus: vcpus.len(),
+        memory_bytes: ram.bytes(),
+        has_irqchip: false,
+        shown: Vec::new(),
+        features,
+        tsc_khz,
+        can_scale_tsc: vm.check_extension(Cap::TscControl),
+    };
+    let facts = |cpu| Facts {
+        cpu,
+        cpuid: cpuid::of(&here.features, cpu),
+        msrs: Arc::clone(&msrs),
+        has_irqchip: here.has_irqchip,
+        tsc_khz,
+    };
+    let vcpus = vcpus.into_iter().zip((0..).map(facts)).collect();
+    Ok((here, vcpus))
+}
+
+impl Running {
+    /// What a saved state must fit.
+    pub(super) fn here(&self) -> &Here {
+        &self.here
+    }
+
+    /// Of a paused one.
+    pub(super) fn save(&self) -> Result<Saved, StateError> {
+        let saving: Vec<_> = self.threads.iter().map(Thread::save).collect();
+        let mut vcpus = Vec::with_capacity(saving.len());
+        for (cpu, vcpu) in (0..).zip(saving) {
+            let state = vcpu.wait().map_err(StateError::Silent)?;
+            vcpus.push(state.ok_or(StateError::Silent(cpu))??);
+        }
+        Ok(Saved {
+            memory_bytes: self.ram().bytes(),
+            tsc_khz: self.tsc_khz,
+            // A KVM without it has no guests that could miss it.
+            clock: self.vm.get_clock().ok(),
+            vcpus,
+        })
+    }
+
+    /// Into a paused one. If it fails, some of it has been done.
+    pub(super) fn load(&mut self, saved: Saved) -> Result<(), StateError> {
+        let Saved {
+            memory_bytes: _,
+            tsc_khz,
+            clock,
+            vcpus,
+        } = saved;
+        let shown = vcpus.iter().map(|vcpu| vcpu.cpuid.as_slice());
+        let shown = shown
+            .zip(0..)
+            .map(|(leaves, cpu)| {
+                CpuId::from_entries(leaves).map_err(|_| StateError::Leaves {
+                    cpu,
+                    count: leaves.len(),
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let threads = self.threads.iter().zip(vcpus);
+        let loading: Vec<_> = threads
+            .map(|(thread, state)| thread.load(state, tsc_khz))
+            .collect();
+        for (cpu, vcpu) in (0..).zip(loading) {
+            let done = vcpu.wait().map_err(StateError::Silent)?;
+            done.ok_or(StateError::Silent(cpu))??;
+        }
+        self.shown = shown;
+        self.tsc_khz = tsc_khz;
+        self.clock = clock;
+        Ok(())
+    }
+
+    /// Tells a paused guest that it is another now, and what time it is.
+    pub(super) fn reincarnate(&mut self, generation: Generation) -> Result<(), VmmError> {
+        clock::tell(self.memory(), generation)?;
+        // It goes on from where it was saved; what passed since then did not
+        // pass for the guest, whose wall clock says how long it was.
+        if let Some(clock) = self.clock.take() {
+            let clock = kvm_clock_data {
+                clock: clock.clock,
+                ..kvm_clock_data::default()
+            };
+            self.vm
+                .set_clock(&clock)
+                .map_err(|e| VmmError::kvm("set the guest's clock", e))?;
+        }
+        Ok(())
+    }
+}
