@@ -84,13 +84,13 @@ pub(crate) fn next_hop<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>) -> 
     // SAFETY: helper without arguments.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
     let src = source(ip, new);
-    if let Some(hop) = HOPS.get_ptr_mut(slot(src, new.dst)) {
+    if let Some(hop) = HOPS.get_ptr_mut(slot(src, new.toward)) {
         // SAFETY: a per-CPU element, and XDP programs do not interrupt each
         // other on a CPU: nobody writes while we read.
         let hop = unsafe { &*hop };
         if hop.valid_until_ns > now_ns
             && hop.ingress == maps.ingress
-            && same(&hop.dst, new.dst.words())
+            && same(&hop.dst, new.toward.words())
             && same(&hop.src, src.words())
         {
             return NextHop {
@@ -156,7 +156,7 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>, hop: &mut NextH
             [0; 4]
         },
         src: new.src.words(),
-        dst: new.dst.words(),
+        dst: new.toward.words(),
         vlan: 0,
         smac: [0; 6],
         dmac: [0; 6],
@@ -197,10 +197,10 @@ fn look_up<A: Family>(maps: &Maps, ip: &Ip<A>, new: &Rewrite<A>, hop: &mut NextH
     hop.macs = macs;
     hop.mtu = u32::from(params.tot_len);
     let src = source(ip, new);
-    if let Some(cached) = HOPS.get_ptr_mut(slot(src, new.dst)) {
+    if let Some(cached) = HOPS.get_ptr_mut(slot(src, new.toward)) {
         // SAFETY: as for the read in `next_hop`.
         let cached = unsafe { &mut *cached };
-        cached.dst = new.dst.words();
+        cached.dst = new.toward.words();
         cached.src = src.words();
         cached.ingress = maps.ingress;
         cached.egress = egress;

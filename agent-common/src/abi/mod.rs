@@ -5,7 +5,8 @@
 //! tag, so an all-zero map slot always means "unused".
 //!
 //! A change to any layout here is a change of [`ABI_VERSION`]: the loader
-//! compares it before it adopts pinned maps.
+//! compares it before it adopts pinned maps. A new tag is none: what an older
+//! program does not know it leaves alone, as it does a zero.
 
 mod counters;
 mod event;

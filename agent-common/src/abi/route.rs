@@ -30,6 +30,23 @@ pub enum TargetKind {
     Native = 1,
     /// The destination is rewritten.
     Translate = 2,
+    /// The side owns the service address too, behind another next hop: the
+    /// packet stays as it is, and goes the way to this address. What holds a
+    /// copy of the same machine cannot have an address of its own.
+    Via = 3,
+}
+
+impl TargetKind {
+    /// Anything else leaves a packet untouched.
+    #[inline(always)]
+    pub const fn from_tag(tag: u8) -> Option<Self> {
+        match tag {
+            1 => Some(Self::Native),
+            2 => Some(Self::Translate),
+            3 => Some(Self::Via),
+            _ => None,
+        }
+    }
 }
 
 /// One side of a [`RouteV4`].
@@ -37,7 +54,7 @@ pub enum TargetKind {
 #[repr(C, align(4))]
 pub struct TargetV4 {
     pub addr_be: [u8; 4],
-    /// Zero for an address route.
+    /// Zero for an address route, and for [`TargetKind::Via`].
     pub port_be: [u8; 2],
     /// A [`TargetKind`] tag.
     pub kind: u8,
@@ -49,7 +66,7 @@ pub struct TargetV4 {
 #[repr(C, align(4))]
 pub struct TargetV6 {
     pub addr_be: [u8; 16],
-    /// Zero for an address route.
+    /// Zero for an address route, and for [`TargetKind::Via`].
     pub port_be: [u8; 2],
     /// A [`TargetKind`] tag.
     pub kind: u8,

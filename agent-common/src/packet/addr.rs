@@ -174,14 +174,8 @@ macro_rules! rows {
                     Side::Primary => &self.primary,
                     Side::Ghost => &self.ghost,
                 };
-                // Anything but "translate" leaves the packet untouched.
-                let kind = if target.kind == TargetKind::Translate as u8 {
-                    TargetKind::Translate
-                } else {
-                    TargetKind::Native
-                };
                 Target {
-                    kind,
+                    kind: TargetKind::from_tag(target.kind).unwrap_or(TargetKind::Native),
                     addr: $new(target.addr_be),
                     port_raw: u16::from_ne_bytes(target.port_be),
                 }

@@ -77,7 +77,7 @@ pub fn steer_error<A: Header, K: Kernel<A>, F: Frame>(
     let Some(counter) = counter else {
         return Action::PASS;
     };
-    if errand.inner.src == errand.quote.ip.src && errand.inner.dst == errand.quote.ip.dst {
+    if errand.inner.keeps_addresses(&errand.quote.ip) && !errand.outer.via {
         return Action::PASS;
     }
     if !leave(kernel, errand, counter) {
@@ -103,13 +103,9 @@ fn read<A: Header, F: Frame>(frame: &F, l3: usize, errand: &mut Errand<A>) -> bo
     if quote(frame, ip.l4 + 8, end, &mut errand.quote).is_none() {
         return false;
     }
-    errand.outer.src = ip.src;
-    errand.outer.dst = ip.dst;
-    errand.outer.ports = Ports::default();
+    errand.outer.keep(ip, Ports::default());
     let quoted = &errand.quote;
-    errand.inner.src = quoted.ip.src;
-    errand.inner.dst = quoted.ip.dst;
-    errand.inner.ports = quoted.ports;
+    errand.inner.keep(&quoted.ip, quoted.ports);
     // An error goes to the sender of what it is about (net/netfilter/nf_conntrack_proto_icmp.c).
     ip.dst == quoted.ip.src
 }
@@ -130,12 +126,17 @@ fn find_sender<A: Header, K: Kernel<A>>(kernel: &K, errand: &mut Errand<A>) -> O
     };
     let side = lookup::side(kernel, route, &state, &errand.packet, flow)?;
     let target = route.target(side);
-    if target.kind == TargetKind::Translate {
-        errand.outer.dst = target.addr;
-        errand.inner.src = target.addr;
-        if target.port_raw != 0 {
-            errand.inner.ports.src_raw = target.port_raw;
+    match target.kind {
+        TargetKind::Native => {}
+        TargetKind::Translate => {
+            errand.outer.dst = target.addr;
+            errand.outer.toward = target.addr;
+            errand.inner.src = target.addr;
+            if target.port_raw != 0 {
+                errand.inner.ports.src_raw = target.port_raw;
+            }
         }
+        TargetKind::Via => errand.outer.go_via(target.addr),
     }
     Some(route.counter())
 }
@@ -231,6 +232,9 @@ fn write<A: Header, F: Frame>(frame: &mut F, errand: &Errand<A>) -> Option<()> {
         stack_only: _,
     } = errand;
     let q = &quote.ip;
+    if inner.keeps_addresses(q) {
+        return network(frame, packet, outer, exit, Delta::NONE);
+    }
     let addresses = q.src.delta(inner.src).and(q.dst.delta(inner.dst));
     // Every word that changes below the error's own checksum.
     let mut changed = addresses;

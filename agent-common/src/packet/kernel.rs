@@ -40,12 +40,17 @@ pub struct SwitchState {
     pub drain_idle_ns: u64,
 }
 
-/// What a packet is to say.
+/// What a packet is to say, and the way it is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrite<A> {
     pub src: A,
     pub dst: A,
     pub ports: Ports,
+    /// Whose next hop it takes: that of [`Self::dst`], or of a
+    /// [`TargetKind::Via`] target.
+    pub toward: A,
+    /// Whether those two differ, which the stack knows nothing of.
+    pub via: bool,
 }
 
 impl<A: Addr> Rewrite<A> {
@@ -57,7 +62,50 @@ impl<A: Addr> Rewrite<A> {
             src_raw: 0,
             dst_raw: 0,
         },
+        toward: A::ZERO,
+        via: false,
     };
+
+    /// As the packet is.
+    #[inline(always)]
+    pub(super) fn keep(&mut self, ip: &Ip<A>, ports: Ports) {
+        self.src = ip.src;
+        self.dst = ip.dst;
+        self.ports = ports;
+        self.toward = ip.dst;
+        self.via = false;
+    }
+
+    /// To a side of a route. A function of its own: a BPF program has 512 bytes
+    /// of stack.
+    #[inline(never)]
+    pub(super) fn aim(&mut self, route: &A::RouteRow, side: Side) {
+        let target = route.target(side);
+        match target.kind {
+            TargetKind::Native => {}
+            TargetKind::Translate => {
+                self.dst = target.addr;
+                self.toward = target.addr;
+                if target.port_raw != 0 {
+                    self.ports.dst_raw = target.port_raw;
+                }
+            }
+            TargetKind::Via => self.go_via(target.addr),
+        }
+    }
+
+    /// As it is, by the next hop of another address.
+    #[inline(always)]
+    pub(super) fn go_via(&mut self, addr: A) {
+        self.toward = addr;
+        self.via = true;
+    }
+
+    /// Whether addresses stay what they are in `ip`.
+    #[inline(always)]
+    pub(super) fn keeps_addresses(&self, ip: &Ip<A>) -> bool {
+        self.dst == ip.dst && self.src == ip.src
+    }
 }
 
 /// How a packet leaves.
@@ -139,7 +187,8 @@ pub trait Kernel<A: Addr> {
     fn forget_flow(&self, key: &FlowKey);
     fn fragment(&self, key: &FragKey) -> Option<Fragment>;
     fn put_fragment(&self, key: &FragKey, fragment: &Fragment);
-    /// How a packet leaves once it has been rewritten.
+    /// How a packet leaves once it has been rewritten: the next hop of
+    /// [`Rewrite::toward`].
     fn next_hop(&self, ip: &Ip<A>, new: &Rewrite<A>) -> NextHop;
     fn count(&self, counter: u32, traffic: Traffic, bytes: u64);
     fn give_up(&self, counter: u32, reason: Reason);

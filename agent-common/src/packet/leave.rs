@@ -57,9 +57,14 @@ pub(super) fn exit<A: Header, K: Kernel<A>>(
         kernel.give_up(counter, reason);
         Exit::stop(Action::PASS)
     };
+    // The stack knows the way of a translated packet, but not the one around
+    // its own routes: that packet stays what it was.
     let up = |reason| {
         if ip.ttl <= 1 {
             return stop(Reason::TtlExceeded);
+        }
+        if new.via {
+            return stop(reason);
         }
         kernel.give_up(counter, reason);
         Exit::STACK
@@ -68,7 +73,7 @@ pub(super) fn exit<A: Header, K: Kernel<A>>(
     match hop.way {
         Way::Direct => {
             if u32::from(ip.total_len) > hop.mtu {
-                return too_big(kernel, packet, hop.mtu, counter);
+                return too_big(kernel, packet, new, hop.mtu, counter);
             }
             // Options are for the stack to act on.
             if ip.router_options || stack_only {
@@ -83,11 +88,13 @@ pub(super) fn exit<A: Header, K: Kernel<A>>(
                 macs: hop.macs,
             }
         }
-        Way::TooBig => too_big(kernel, packet, hop.mtu, counter),
+        Way::TooBig => too_big(kernel, packet, new, hop.mtu, counter),
         Way::Unresolved => up(Reason::NeighbourUnresolved),
         Way::Up => up(Reason::HandedUp),
         Way::ForwardingOff => up(Reason::ForwardingOff),
         Way::Unreachable => stop(Reason::Unreachable),
+        // A next hop that is this host itself is none.
+        Way::Local if new.via => stop(Reason::Unreachable),
         // Ends here: the TTL does not matter.
         Way::Local => Exit::STACK,
     }
@@ -110,6 +117,7 @@ pub(super) fn stack_only<A: Header, F: Frame>(frame: &F, link: Link, ip: &Ip<A>)
 fn too_big<A: Header, K: Kernel<A>>(
     kernel: &K,
     packet: &Packet<A>,
+    new: &Rewrite<A>,
     mtu: u32,
     counter: u32,
 ) -> Exit {
@@ -120,7 +128,11 @@ fn too_big<A: Header, K: Kernel<A>>(
     }
     if !ip.dont_fragment {
         kernel.give_up(counter, Reason::HandedUp);
-        return Exit::STACK;
+        return if new.via {
+            Exit::stop(Action::PASS)
+        } else {
+            Exit::STACK
+        };
     }
     // No error about an error, and none about a later fragment (RFC 1812, 4.3.2.7).
     let answerable =

@@ -8,7 +8,7 @@ use super::{
     translate::translate,
     verdict::speaks,
 };
-use crate::abi::{Reason, Side, TargetKind};
+use crate::abi::{Reason, Side};
 
 /// A packet on its way through the steps.
 ///
@@ -97,9 +97,7 @@ fn steer_packet<A: Header, K: Kernel<A>, F: Frame>(
     let Work { packet, new } = work;
     let ip = &packet.ip;
     let ports = lookup::ports(kernel, packet);
-    new.src = ip.src;
-    new.dst = ip.dst;
-    new.ports = packet.ports;
+    new.keep(ip, packet.ports);
     let mut account = None;
     if from_copy {
         account = reply(kernel, packet, ports, new);
@@ -111,7 +109,7 @@ fn steer_packet<A: Header, K: Kernel<A>, F: Frame>(
         return Action::PASS;
     };
     let bytes = (link.l3 + usize::from(ip.total_len)) as u64;
-    if new.dst == ip.dst && new.src == ip.src {
+    if new.keeps_addresses(ip) && !new.via {
         kernel.count(counter, traffic, bytes);
         return Action::PASS;
     }
@@ -145,13 +143,7 @@ fn request<A: Header, K: Kernel<A>>(
         protocol: ip.protocol,
     };
     let side = lookup::side(kernel, route, &state, packet, flow)?;
-    let target = route.target(side);
-    if target.kind == TargetKind::Translate {
-        new.dst = target.addr;
-        if target.port_raw != 0 {
-            new.ports.dst_raw = target.port_raw;
-        }
-    }
+    new.aim(route, side);
     let traffic = match side {
         Side::Primary => Traffic::ToPrimary,
         Side::Ghost => Traffic::ToGhost,

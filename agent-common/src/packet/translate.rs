@@ -10,7 +10,8 @@ use super::{
     parse::{Header, Packet, Transport},
 };
 
-/// Rewrites a packet that is no ICMP error. If it departs from here it gets new
+/// Rewrites a packet that is no ICMP error: ports only together with an
+/// address, as a route is of an address. If it departs from here it gets new
 /// MAC addresses and its TTL counts down.
 #[inline(always)]
 pub(super) fn translate<A: Header, F: Frame>(
@@ -22,6 +23,10 @@ pub(super) fn translate<A: Header, F: Frame>(
     let ip = &packet.ip;
     let addresses = ip.src.delta(new.src).and(ip.dst.delta(new.dst));
     network(frame, packet, new, exit, addresses)?;
+    // A sum over nothing new would still turn 0xffff into 0x0000.
+    if new.keeps_addresses(ip) {
+        return Some(());
+    }
     let Some(offset) = packet.checksum_offset() else {
         return Some(());
     };

@@ -347,9 +347,8 @@ const TROUBLES: [Trouble; 5] = [
 /// The address packets really go to: the ghost's, or else the service's.
 fn target(route: &RouteDto) -> String {
     match (route.primary, route.ghost) {
-        (_, TargetDto::Translate { addr, .. }) | (TargetDto::Translate { addr, .. }, _) => {
-            addr.to_string()
-        }
+        (_, TargetDto::Translate { addr, .. } | TargetDto::Via { addr })
+        | (TargetDto::Translate { addr, .. } | TargetDto::Via { addr }, _) => addr.to_string(),
         (TargetDto::Native {}, TargetDto::Native {}) => route.service.addr.to_string(),
     }
 }

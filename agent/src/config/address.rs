@@ -33,12 +33,16 @@ pub(super) fn service(value: &Value<'_>, problems: &mut Problems) -> Option<IpAd
 pub(super) enum Written {
     Native,
     At { addr: IpAddr, port: Option<u16> },
+    Via { addr: IpAddr },
 }
 
 pub(super) fn target(value: &Value<'_>, problems: &mut Problems) -> Option<Written> {
     let text = value.string(problems)?;
     if text == "native" {
         return Some(Written::Native);
+    }
+    if let Some(("via", next_hop)) = text.split_once(' ').or((text == "via").then_some((text, ""))) {
+        return via(next_hop.trim(), value, problems);
     }
     if text.contains('%') {
         refuse(text, "scoped addresses cannot be steered", value, problems);
@@ -60,6 +64,25 @@ pub(super) fn target(value: &Value<'_>, problems: &mut Problems) -> Option<Writt
     }
     let addr = usable(addr, value, problems)?;
     Some(Written::At { addr, port })
+}
+
+fn via(text: &str, value: &Value<'_>, problems: &mut Problems) -> Option<Written> {
+    match text.parse() {
+        Ok(addr) => Some(Written::Via {
+            addr: usable(addr, value, problems)?,
+        }),
+        Err(_) => {
+            let help = if text.parse::<SocketAddr>().is_ok() {
+                "a next hop has no port: packets keep theirs"
+            } else if text.contains('%') {
+                "scoped addresses cannot be steered"
+            } else {
+                "for example \"via 10.77.9.2\" or \"via 2001:db8:77:9::2\""
+            };
+            refuse(text, help, value, problems);
+            None
+        }
+    }
 }
 
 fn refuse(text: &str, help: &str, value: &Value<'_>, problems: &mut Problems) {

@@ -88,7 +88,9 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
     });
     let armed = section.take("armed");
     let armed = armed.and_then(|value| value.boolean(problems));
-    let affinity = affinity(&mut section, problems);
+    let written = section.take("affinity");
+    let said = written.is_some();
+    let affinity = affinity(written, &mut section, problems);
 
     let vm = section.section("vm", "[instance.vm]", problems);
     let vm_span = vm.as_ref().map(|section| section.span.clone());
@@ -106,6 +108,15 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
     }
     for found in found.into_iter().flatten() {
         routes.extend(route(found, problems));
+    }
+    let via = |r: &&FoundRoute| matches!(r.spec.ghost, Target::Via { .. });
+    if let Some(route) = routes.iter().find(via).filter(|_| !said) {
+        let message = "a ghost with the service address, in an instance that has no `affinity`";
+        let draft = Draft::new(route.ghost.clone(), message, "may be memory-exact");
+        problems.warning(draft.help(
+            "affinity = \"none\" if it is: connections go on. With \"connections\", which holds now, \
+             they are tracked, and draining lets both copies speak",
+        ));
     }
     let mut ports = Vec::new();
     let found = section.sections("port", "[[instance.port]]", problems);
@@ -160,8 +171,11 @@ fn owner_name(value: &Value<'_>, problems: &mut Problems) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn affinity(section: &mut Section<'_>, problems: &mut Problems) -> Affinity {
-    let written = section.take("affinity");
+fn affinity(
+    written: Option<Value<'_>>,
+    section: &mut Section<'_>,
+    problems: &mut Problems,
+) -> Affinity {
     let tracked = written
         .as_ref()
         .and_then(|value| value.choice(&[("connections", true), ("none", false)], problems));
@@ -215,7 +229,9 @@ fn route(mut section: Section<'_>, problems: &mut Problems) -> Option<FoundRoute
             "a ghost needs an address of its own",
             "the service address is the primary's",
         );
-        problems.error(draft.help("if both copies share one address, nothing needs to be steered"));
+        problems.error(draft.help(
+            "if the ghost has the service address too, say behind which next hop: ghost = \"via 10.77.9.2\"",
+        ));
         return None;
     }
     let primary = target(service, &service_span, primary?, &primary_span, problems);
@@ -275,6 +291,7 @@ fn target(
     let (addr, port) = match written {
         Written::Native => return Some(Target::Native),
         Written::At { addr, port } => (addr, port),
+        Written::Via { addr } => (addr, None),
     };
     let family = |addr: IpAddr| if addr.is_ipv4() { "IPv4" } else { "IPv6" };
     if family(addr) != family(service.addr) {
@@ -283,6 +300,9 @@ fn target(
         let draft = Draft::new(span.clone(), message, to);
         problems.error(draft.also(service_span.clone(), from));
         return None;
+    }
+    if let Written::Via { addr } = written {
+        return Some(Target::Via { addr });
     }
     let port = match (service.l4, port) {
         (Some(l4), port) => Some(port.unwrap_or(l4.port)),

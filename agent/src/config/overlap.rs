@@ -221,8 +221,13 @@ fn targets(found: &[Found], services: &Services<'_>, problems: &mut Problems) {
             (spec.ghost, &route.ghost, "ghost"),
         ];
         for (target, span, side) in sides {
-            let Target::Translate { addr, port } = target else {
-                continue;
+            let (addr, port) = match target {
+                Target::Native => continue,
+                Target::Via { addr } => {
+                    next_hop(addr, side, &route.spec.service, span, problems);
+                    continue;
+                }
+                Target::Translate { addr, port } => (addr, port),
             };
             let service_l4 = spec.service.l4;
             let l4 = service_l4.zip(port).map(|(l4, port)| L4 { port, ..l4 });
@@ -243,6 +248,23 @@ fn targets(found: &[Found], services: &Services<'_>, problems: &mut Problems) {
             at.insert(l4, mine);
         }
     }
+}
+
+/// Reports a next hop that is the service itself. Several routes may share
+/// one: packets are told apart by what they say.
+fn next_hop(
+    addr: IpAddr,
+    side: &str,
+    service: &Service,
+    span: &Span,
+    problems: &mut Problems,
+) {
+    if addr != service.addr {
+        return;
+    }
+    let message = format!("the next hop to the {side} of {service} is the service address");
+    let draft = Draft::new(span.clone(), message, "the service address itself");
+    problems.error(draft.help("give the address of the neighbour behind which the copy is"));
 }
 
 /// Reports a target that is the address of a service.

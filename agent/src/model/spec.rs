@@ -63,6 +63,9 @@ pub enum Target {
     Native,
     /// The destination is rewritten; the port only on a port route.
     Translate { addr: IpAddr, port: Option<u16> },
+    /// The side owns the service address too, behind another next hop: packets
+    /// go untouched the way to this address.
+    Via { addr: IpAddr },
 }
 
 /// One route of an instance. All its addresses are of one family.

@@ -70,7 +70,7 @@ fn address(route: &RouteSpec, side: Side) -> IpAddr {
     };
     match target {
         Target::Native => route.service.addr,
-        Target::Translate { addr, .. } => addr,
+        Target::Translate { addr, .. } | Target::Via { addr } => addr,
     }
 }
 

@@ -41,13 +41,17 @@ fn l4(protocol: u8, port_be: [u8; 2]) -> Option<L4> {
 }
 
 fn target(kind: u8, addr: IpAddr, port_be: [u8; 2]) -> Target {
-    if kind != TargetKind::Translate as u8 {
-        return Target::Native;
-    }
-    let port = u16::from_be_bytes(port_be);
-    Target::Translate {
-        addr,
-        port: (port != 0).then_some(port),
+    match TargetKind::from_tag(kind) {
+        Some(TargetKind::Translate) => {
+            let port = u16::from_be_bytes(port_be);
+            Target::Translate {
+                addr,
+                port: (port != 0).then_some(port),
+            }
+        }
+        Some(TargetKind::Via) => Target::Via { addr },
+        // As the programs take it.
+        Some(TargetKind::Native) | None => Target::Native,
     }
 }
 

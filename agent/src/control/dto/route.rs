@@ -38,6 +38,12 @@ pub enum TargetDto {
         addr: IpAddr,
         port: Option<u16>,
     },
+    /// The side owns the service address too: packets go untouched, by the next
+    /// hop of another address.
+    Via {
+        #[schema(value_type = String, example = "10.77.9.2")]
+        addr: IpAddr,
+    },
 }
 
 /// Packets and whole-frame bytes.
@@ -155,6 +161,7 @@ impl From<Target> for TargetDto {
         match target {
             Target::Native => Self::Native {},
             Target::Translate { addr, port } => Self::Translate { addr, port },
+            Target::Via { addr } => Self::Via { addr },
         }
     }
 }
@@ -172,6 +179,7 @@ impl fmt::Display for TargetDto {
                 addr: IpAddr::V6(a),
                 port: Some(port),
             } => write!(f, "[{a}]:{port}"),
+            Self::Via { addr } => write!(f, "via {addr}"),
         }
     }
 }

@@ -90,7 +90,15 @@ macro_rules! family {
                         kind: TargetKind::Translate as u8,
                         pad: 0,
                     }),
-                    Target::Translate { .. } => None,
+                    Target::Via {
+                        addr: IpAddr::$ip(addr),
+                    } => Some($Target {
+                        addr_be: addr.octets(),
+                        port_be: [0; 2],
+                        kind: TargetKind::Via as u8,
+                        pad: 0,
+                    }),
+                    Target::Translate { .. } | Target::Via { .. } => None,
                 };
                 Some($Route {
                     switch: slot,

@@ -59,10 +59,14 @@ impl<F: Family> Tables<F> {
     }
 }
 
-/// Under which key the packets of a target are found; `None` if it is native.
+/// Under which key the packets of a target are found; `None` if they carry the
+/// service address already.
 fn reverse_key<F: Family>(service: Service, target: Target) -> Result<Option<F::Key>, PlanError> {
-    let Target::Translate { addr, port } = target else {
-        return Ok(None);
+    let (addr, port) = match target {
+        Target::Native => return Ok(None),
+        Target::Via { addr } if addr.is_ipv4() == service.addr.is_ipv4() => return Ok(None),
+        Target::Via { .. } => return Err(PlanError::MixedFamilies(service)),
+        Target::Translate { addr, port } => (addr, port),
     };
     // A port on an address route, or none on a port route, names no packets.
     let l4 = match (service.l4, port) {

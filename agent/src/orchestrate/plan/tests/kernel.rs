@@ -83,13 +83,20 @@ fn slot_mut(k: &mut Actual, slot: SlotIndex) -> &mut ActualSlot {
 /// Address, protocol and port; the last two zero for an address as a whole.
 pub(super) type Key = (IpAddr, u8, u16);
 
+/// Where one side's packets go, if not where they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    Rewritten(IpAddr, u16),
+    Via(IpAddr),
+}
+
 /// A route of either family; `None` is a native side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) slot: u32,
     pub(super) counter: u32,
-    pub(super) primary: Option<(IpAddr, u16)>,
-    pub(super) ghost: Option<(IpAddr, u16)>,
+    pub(super) primary: Option<To>,
+    pub(super) ghost: Option<To>,
 }
 
 /// A reverse entry of either family.
@@ -112,8 +119,12 @@ fn key_v6(key: &RouteKeyV6) -> Key {
 }
 
 pub(super) fn routes(k: &Actual) -> BTreeMap<Key, Route> {
-    fn target(kind: u8, addr: IpAddr, port_be: [u8; 2]) -> Option<(IpAddr, u16)> {
-        (kind == TargetKind::Translate as u8).then_some((addr, u16::from_be_bytes(port_be)))
+    fn target(kind: u8, addr: IpAddr, port_be: [u8; 2]) -> Option<To> {
+        match TargetKind::from_tag(kind)? {
+            TargetKind::Native => None,
+            TargetKind::Translate => Some(To::Rewritten(addr, u16::from_be_bytes(port_be))),
+            TargetKind::Via => Some(To::Via(addr)),
+        }
     }
     let v4 = k.routes_v4.iter().map(|(key, r)| {
         let (primary, ghost) = (&r.primary, &r.ghost);
@@ -187,10 +198,8 @@ pub(super) fn instance(k: &Actual, slot: u32) -> Option<(String, Position)> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fate {
     pub(super) instance: String,
-    /// Address and port for the primary and for the ghost; the packet's own
-    /// where it goes on untouched.
-    pub(super) to: [(IpAddr, u16); 2],
-    pub(super) translated: [bool; 2],
+    /// For the primary and for the ghost.
+    pub(super) to: [Option<To>; 2],
 }
 
 /// Where a client's packet may go; `None` if no route names it.
@@ -205,14 +214,13 @@ pub(super) fn forward(k: &Actual, packet: Key) -> Option<Fate> {
     let by_port = key == packet;
     let (instance, _) = instance(k, route.slot)
         .unwrap_or_else(|| panic!("{addr}/{protocol}/{port} is steered by an unused slot"));
-    let side = |target: Option<(IpAddr, u16)>| match target {
-        None => (addr, port),
-        Some((to, to_port)) => (to, if by_port { to_port } else { port }),
+    let side = |target: Option<To>| match target? {
+        To::Rewritten(to, _) if !by_port => Some(To::Rewritten(to, port)),
+        as_it_says => Some(as_it_says),
     };
     Some(Fate {
         instance,
         to: [side(route.primary), side(route.ghost)],
-        translated: [route.primary.is_some(), route.ghost.is_some()],
     })
 }
 

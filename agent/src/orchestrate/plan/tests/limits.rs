@@ -57,6 +57,12 @@ fn a_contradictory_wish_is_refused() {
     let mixed = whole(A, "2001:db8::1");
     let expected = PlanError::MixedFamilies(service(&mixed));
     assert_eq!(refusal(&[a(&[mixed])], &none), expected);
+    let mut mixed = whole(A, "10.0.0.3");
+    mixed.ghost = Target::Via {
+        addr: "2001:db8::1".parse().unwrap(),
+    };
+    let expected = PlanError::MixedFamilies(service(&mixed));
+    assert_eq!(refusal(&[a(&[mixed])], &none), expected);
     let mut portless = tcp(A, 80, "10.0.0.3", 80);
     portless.ghost = Target::Translate {
         addr: "10.0.0.3".parse().unwrap(),

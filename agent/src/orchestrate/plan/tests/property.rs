@@ -34,7 +34,10 @@ fn l4() -> impl Strategy<Value = Option<L4>> {
 }
 
 fn route() -> impl Strategy<Value = RouteSpec> {
-    let target = || (0..TARGETS, prop::sample::select(&PORTS[..]));
+    let target = || {
+        let via = prop::bool::weighted(0.2);
+        (0..TARGETS, prop::sample::select(&PORTS[..]), via)
+    };
     let parts = (
         any::<bool>(),
         0..SERVICES,
@@ -43,9 +46,15 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         target(),
     );
     parts.prop_map(|(v6, service, l4, primary, ghost)| {
-        let target = |(n, port)| Target::Translate {
-            addr: addr(v6, 2, n),
-            port: l4.map(|_| port),
+        let target = |(n, port, via): (_, _, bool)| {
+            let addr = addr(v6, 2, n);
+            if via {
+                return Target::Via { addr };
+            }
+            Target::Translate {
+                addr,
+                port: l4.map(|_| port),
+            }
         };
         RouteSpec {
             service: Service {
@@ -65,7 +74,7 @@ fn overlap(a: (IpAddr, Option<L4>), b: (IpAddr, Option<L4>)) -> bool {
 
 fn targets(route: &RouteSpec) -> Vec<(IpAddr, Option<L4>)> {
     let of = |target| match target {
-        Target::Native => None,
+        Target::Native | Target::Via { .. } => None,
         Target::Translate { addr, port } => {
             let l4 = route.service.l4;
             Some((addr, l4.zip(port).map(|(l4, port)| L4 { port, ..l4 })))
@@ -215,10 +224,14 @@ fn check(k: &Actual, old: &Actual, new: &Actual) {
             "{packet:?} goes to {fate:?}, which neither configuration says"
         );
         assert!(named.clone().any(|n| n.instance == fate.instance));
-        for (to, translated) in fate.to.into_iter().zip(fate.translated) {
-            let answer = backward(k, (to.0, packet.1, to.1));
+        for to in fate.to {
+            // Where the packet says what it said, the answer does too.
+            let Some(To::Rewritten(addr, port)) = to else {
+                continue;
+            };
+            let answer = backward(k, (addr, packet.1, port));
             assert!(
-                !translated || answer == (packet.0, packet.2),
+                answer == (packet.0, packet.2),
                 "{packet:?} goes to {to:?} and is answered by {answer:?}"
             );
         }
@@ -234,7 +247,7 @@ fn positions_by_name(k: &Actual) -> BTreeMap<String, (SlotIndex, u8, u32)> {
     slots.collect()
 }
 
-fn wanted_fate(desired: &[InstanceSpec], packet: Key) -> Option<(String, [(IpAddr, u16); 2])> {
+fn wanted_fate(desired: &[InstanceSpec], packet: Key) -> Option<(String, [Option<To>; 2])> {
     let mut best: Option<(&InstanceSpec, &RouteSpec)> = None;
     for spec in desired {
         for route in &spec.routes {
@@ -249,8 +262,9 @@ fn wanted_fate(desired: &[InstanceSpec], packet: Key) -> Option<(String, [(IpAdd
     }
     let (spec, route) = best?;
     let side = |target| match target {
-        Target::Native => (packet.0, packet.2),
-        Target::Translate { addr, port } => (addr, port.unwrap_or(packet.2)),
+        Target::Native => None,
+        Target::Translate { addr, port } => Some(To::Rewritten(addr, port.unwrap_or(packet.2))),
+        Target::Via { addr } => Some(To::Via(addr)),
     };
     Some((
         spec.name.to_string(),
