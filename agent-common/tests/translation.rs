@@ -5,47 +5,14 @@ mod support;
 
 use agent_common::{
     abi::{Position, Reason},
-    packet::{
-        Action, ActionKind, Errand, Header, Link, NextHop, SliceFrame, V4, V6, Way, Work, steer,
-        steer_error,
-    },
+    packet::{Action, ActionKind, Header, NextHop, V4, V6, Way},
 };
 use proptest::prelude::*;
 use support::{
     build::{Ends, MACS, Slow, TCP, UDP, error, frame, packet, segment},
+    protocol, request, run,
     tables::{self, EGRESS, Places, TRACKED, Tables},
 };
-
-/// Runs one frame as the BPF programs do.
-fn run<A: Places + Header>(tables: &Tables<A>, frame: &mut [u8]) -> Action {
-    let mut frame = SliceFrame(frame);
-    let Some(link) = Link::parse(&frame) else {
-        return Action::PASS;
-    };
-    if link.ethertype_raw != A::ETHERTYPE_RAW {
-        return Action::PASS;
-    }
-    let action = steer(tables, &mut frame, link, &mut Work::BLANK.clone());
-    if action.kind == ActionKind::Error {
-        let mut errand = Errand::BLANK;
-        return steer_error(tables, &mut frame, link, &mut errand);
-    }
-    action
-}
-
-fn request<A: Places>(src_port: u16, dst_port: u16) -> Ends<A> {
-    Ends {
-        src: A::CLIENT,
-        dst: A::SERVICE,
-        src_port,
-        dst_port,
-    }
-}
-
-/// A protocol of the family, by number in 0..3.
-fn protocol<A: Slow>(which: u8) -> u8 {
-    [TCP, UDP, A::ICMP][usize::from(which)]
-}
 
 fn there_and_back<A: Places + Slow + Header>(which: u8, ports: (u16, u16), ttl: u8, data: &[u8]) {
     let protocol = protocol::<A>(which);

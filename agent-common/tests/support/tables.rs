@@ -32,6 +32,8 @@ pub(crate) struct Tables<A: Addr + Eq + Hash> {
     pub(crate) flows: RefCell<HashMap<FlowKey, Flow>>,
     pub(crate) fragments: RefCell<HashMap<FragKey, Fragment>>,
     pub(crate) hop: Option<NextHop>,
+    /// Whose next hops were asked for.
+    pub(crate) toward: RefCell<Vec<A>>,
     pub(crate) counted: RefCell<Vec<(u32, Traffic, u64)>>,
     pub(crate) given_up: RefCell<Vec<(u32, Reason)>>,
     pub(crate) icmp_tokens: Cell<u32>,
@@ -68,6 +70,8 @@ pub(crate) trait Places: Addr + Eq + Hash {
     const GHOST: Self;
     const CLIENT: Self;
     fn route(ghost_port: u16) -> Self::RouteRow;
+    /// The ghost has the service address too, behind the next hop to [`Self::GHOST`].
+    fn via() -> Self::RouteRow;
     fn reverse(service_port: u16) -> Self::ReverseRow;
 }
 
@@ -89,6 +93,12 @@ impl Places for V4 {
             primary: target(TargetKind::Native, Self::SERVICE, 0),
             ghost: target(TargetKind::Translate, Self::GHOST, ghost_port),
         }
+    }
+
+    fn via() -> Self::RouteRow {
+        let mut route = Self::route(0);
+        route.ghost.kind = TargetKind::Via as u8;
+        route
     }
 
     fn reverse(service_port: u16) -> ReverseV4 {
@@ -125,6 +135,12 @@ impl Places for V6 {
             primary: target(TargetKind::Native, Self::SERVICE, 0),
             ghost: target(TargetKind::Translate, Self::GHOST, ghost_port),
         }
+    }
+
+    fn via() -> Self::RouteRow {
+        let mut route = Self::route(0);
+        route.ghost.kind = TargetKind::Via as u8;
+        route
     }
 
     fn reverse(service_port: u16) -> ReverseV6 {
@@ -164,6 +180,14 @@ impl<A: Places> Tables<A> {
         }
     }
 
+    /// One address route whose ghost is behind a next hop.
+    pub(crate) fn via(position: Position, flags: u8) -> Self {
+        Self {
+            routes: HashMap::from([((A::SERVICE, 0, 0), A::via())]),
+            ..Self::bare(position, flags)
+        }
+    }
+
     fn bare(position: Position, flags: u8) -> Self {
         Self {
             routes: HashMap::new(),
@@ -175,6 +199,7 @@ impl<A: Places> Tables<A> {
             flows: RefCell::default(),
             fragments: RefCell::default(),
             hop: Some(direct(1500)),
+            toward: RefCell::default(),
             counted: RefCell::default(),
             given_up: RefCell::default(),
             icmp_tokens: Cell::new(1),
@@ -247,7 +272,8 @@ impl<A: Addr + Eq + Hash> Kernel<A> for Tables<A> {
         self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
-    fn next_hop(&self, _ip: &Ip<A>, _new: &Rewrite<A>) -> NextHop {
+    fn next_hop(&self, _ip: &Ip<A>, new: &Rewrite<A>) -> NextHop {
+        self.toward.borrow_mut().push(new.toward);
         self.hop.unwrap_or(NextHop::other(Way::Up))
     }
 

@@ -79,7 +79,8 @@ fn via(text: &str, value: &Value<'_>, problems: &mut Problems) -> Option<Written
             } else {
                 "for example \"via 10.77.9.2\" or \"via 2001:db8:77:9::2\""
             };
-            refuse(text, help, value, problems);
+            let shown = if text.is_empty() { "via" } else { text };
+            refuse(shown, help, value, problems);
             None
         }
     }
