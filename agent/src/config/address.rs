@@ -41,7 +41,10 @@ pub(super) fn target(value: &Value<'_>, problems: &mut Problems) -> Option<Writt
     if text == "native" {
         return Some(Written::Native);
     }
-    if let Some(("via", next_hop)) = text.split_once(' ').or((text == "via").then_some((text, ""))) {
+    if let Some(("via", next_hop)) = text
+        .split_once(' ')
+        .or((text == "via").then_some((text, "")))
+    {
         return via(next_hop.trim(), value, problems);
     }
     if text.contains('%') {

@@ -90,7 +90,7 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
     let armed = armed.and_then(|value| value.boolean(problems));
     let written = section.take("affinity");
     let said = written.is_some();
-    let affinity = affinity(written, &mut section, problems);
+    let affinity = affinity(written.as_ref(), &mut section, problems);
 
     let vm = section.section("vm", "[instance.vm]", problems);
     let vm_span = vm.as_ref().map(|section| section.span.clone());
@@ -172,13 +172,12 @@ fn owner_name(value: &Value<'_>, problems: &mut Problems) -> Option<String> {
 }
 
 fn affinity(
-    written: Option<Value<'_>>,
+    written: Option<&Value<'_>>,
     section: &mut Section<'_>,
     problems: &mut Problems,
 ) -> Affinity {
-    let tracked = written
-        .as_ref()
-        .and_then(|value| value.choice(&[("connections", true), ("none", false)], problems));
+    let tracked =
+        written.and_then(|value| value.choice(&[("connections", true), ("none", false)], problems));
     let idle = section.take("drain_idle_s");
     let drain_max = section.take("drain_max_s");
     if tracked == Some(false) {

@@ -252,13 +252,7 @@ fn targets(found: &[Found], services: &Services<'_>, problems: &mut Problems) {
 
 /// Reports a next hop that is the service itself. Several routes may share
 /// one: packets are told apart by what they say.
-fn next_hop(
-    addr: IpAddr,
-    side: &str,
-    service: &Service,
-    span: &Span,
-    problems: &mut Problems,
-) {
+fn next_hop(addr: IpAddr, side: &str, service: &Service, span: &Span, problems: &mut Problems) {
     if addr != service.addr {
         return;
     }

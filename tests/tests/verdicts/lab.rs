@@ -83,6 +83,14 @@ impl Lab {
         self.reverse(family, slot, Key::whole(ghost), service, Side::Ghost)
     }
 
+    /// A service whose ghost, behind the next hop to `hop`, has the service
+    /// address too.
+    pub(crate) fn serve_via(&mut self, family: Family, slot: u32, hop: IpAddr) -> Result<()> {
+        self.set_switch(slot, rows::switch(Position::Ghost, 0))?;
+        let sides = [Target::Native, Target::Via(hop)];
+        self.route(family, slot, Key::whole(service(family, slot)), sides)
+    }
+
     pub(crate) fn set_switch(&mut self, slot: u32, switch: Switch) -> Result<()> {
         self.object.set(names::SWITCHES, slot, switch)
     }

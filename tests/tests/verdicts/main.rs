@@ -20,4 +20,5 @@ mod rows;
 mod samples;
 mod switches;
 mod toobig;
+mod via;
 mod ways;

@@ -36,6 +36,8 @@ pub(crate) enum Target {
     Native,
     /// The protocol of the key does not matter.
     Translate(Key),
+    /// The next hop's address.
+    Via(IpAddr),
 }
 
 /// Slots of a row.
@@ -74,6 +76,7 @@ macro_rules! family {
                         let to = $key(to)?;
                         (to.addr_be, to.port_be, TargetKind::Translate)
                     }
+                    Target::Via(addr) => ($key(Key::whole(addr))?.addr_be, [0; 2], TargetKind::Via),
                 };
                 Ok($Target {
                     addr_be,

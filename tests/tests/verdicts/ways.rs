@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What the client sends to the service in `slot`, of every kind.
-fn requests(family: Family, slot: u32) -> Vec<Packet> {
+pub(crate) fn requests(family: Family, slot: u32) -> Vec<Packet> {
     [
         Body::Udp(payload(33)),
         Body::BareUdp(payload(8)),
@@ -103,7 +103,7 @@ fn a_ghost_where_the_packet_came_from_gets_it_by_the_same_interface() -> Result<
 }
 
 /// Each way out that only the stack can take: why, in by what, and whereto.
-fn ways_up(family: Family) -> [(Reason, Port, IpAddr); 3] {
+pub(crate) fn ways_up(family: Family) -> [(Reason, Port, IpAddr); 3] {
     [
         (
             Reason::HandedUp,

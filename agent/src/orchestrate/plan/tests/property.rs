@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::{
     super::{Actual, Facts, plan},
     LIMITS, ifindex, instance,
-    kernel::{Key, apply, backward, filter_has, forward, instance as slot_of, reverses, routes},
+    kernel::{
+        Key, To, apply, backward, filter_has, forward, instance as slot_of, reverses, routes,
+    },
     settle,
 };
 use crate::model::{
