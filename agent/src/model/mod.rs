@@ -9,8 +9,8 @@ mod view;
 mod vm;
 
 pub use allocation::{
-    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Priority, Reason, Refusal, Resource,
-    Risk, RiskError, Shortage,
+    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Priority, Reason, Refusal,
+    Resource, Risk, RiskError, Shortage,
 };
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
 pub use spec::{

@@ -120,3 +120,163 @@ fn a_copy_goes_on_exactly_where_the_guest_was_saved() -> Result<()> {
     assert_eq!(client.ask("resume")?.json["answer"], "resumed");
     wait_for_more(&memory, last)
 }
+
+/// What a guest says that is not loaded.
+fn why(answer: &Value) -> Result<&str> {
+    ensure!(answer["answer"] == "refused", "{answer}");
+    answer["why"].as_str().context("no reason")
+}
+
+fn file(bytes: &[u8]) -> Result<File> {
+    let file = File::from(nix::sys::memfd::memfd_create(
+        c"state",
+        nix::sys::memfd::MFdFlags::empty(),
+    )?);
+    file.write_all_at(bytes, 0)?;
+    Ok(file)
+}
+
+#[test]
+fn a_state_that_cannot_be_is_refused_and_changes_nothing() -> Result<()> {
+    if !is_possible("a_state_that_cannot_be_is_refused_and_changes_nothing") {
+        return Ok(());
+    }
+    let primary = MicroVm::start(&counting()?)?;
+    let memory = primary.connect()?.memory()?;
+    wait_for_more(&memory, [0, 0])?;
+    let (client, state) = saved(&primary)?;
+    let good = Memory(state).bytes()?;
+    let mut other_version = good.clone();
+    other_version[8] = 7;
+    let mut damaged = good.clone();
+    damaged[100] ^= 1;
+    let cut = &good[..good.len() - 7];
+    let missing = good.len() - 32;
+    let cases: [(&[u8], String); 6] = [
+        (
+            &other_version,
+            "saved state has version 7, this ghost-vmm knows 1".to_owned(),
+        ),
+        (
+            &damaged,
+            "the saved state is damaged: its checksum does not match".to_owned(),
+        ),
+        (
+            cut,
+            format!(
+                "the saved state is cut off: {} bytes are there, {missing} are needed",
+                missing - 7
+            ),
+        ),
+        (
+            b"",
+            "the saved state is cut off: 0 bytes are there, 32 are needed".to_owned(),
+        ),
+        (
+            &[0; 8192],
+            "this is no saved state: it does not begin as one".to_owned(),
+        ),
+        (
+            &vec![0; 5 << 20],
+            "a saved state of 5242848 bytes is too large, 4194304 is the most".to_owned(),
+        ),
+    ];
+    let before = memory.bytes()?;
+    let last = counters(&memory)?;
+    for (bytes, reason) in cases {
+        let answer = load(&client, &file(bytes)?)?;
+        assert_eq!(why(&answer)?, format!("cannot load the state: {reason}"));
+        assert_eq!(client.ask("status")?.json["state"], "paused");
+    }
+    let answer = client.ask("load")?.json;
+    assert_eq!(
+        why(&answer)?,
+        "cannot load the state: no file came with the command"
+    );
+    let pipe = File::from(nix::unistd::pipe()?.0);
+    assert!(why(&load(&client, &pipe)?)?.starts_with("cannot load the state: cannot read"));
+    ensure!(memory.bytes()? == before, "a refused state changed memory");
+    client.ask("resume")?;
+    wait_for_more(&memory, last)
+}
+
+#[test]
+fn a_state_of_another_machine_is_refused_with_both_numbers() -> Result<()> {
+    if !is_possible("a_state_of_another_machine_is_refused_with_both_numbers") {
+        return Ok(());
+    }
+    let primary = MicroVm::start(&counting()?)?;
+    let (_client, state) = saved(&primary)?;
+    let fewer = MicroVm::start(&suspended(held("do=spin")?))?;
+    let answer = load(&fewer.connect()?, &state)?;
+    assert_eq!(
+        why(&answer)?,
+        "cannot load the state: the saved state is of 2 vCPUs, this microVM has 1"
+    );
+    let mut larger = suspended(counting()?);
+    larger.memory_mib = 32;
+    let larger = MicroVm::start(&larger)?;
+    let answer = load(&larger.connect()?, &state)?;
+    assert_eq!(
+        why(&answer)?,
+        "cannot load the state: the saved state is of 16777216 bytes of memory, this microVM has 33554432"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_asked_now_is_refused() -> Result<()> {
+    if !is_possible("what_cannot_be_asked_now_is_refused") {
+        return Ok(());
+    }
+    let vm = MicroVm::start(&counting()?)?;
+    let (client, state) = saved(&vm)?;
+    client.ask("resume")?;
+    let running = "the guest is running; pause it first";
+    assert_eq!(why(&client.ask("save")?.json)?, running);
+    assert_eq!(why(&load(&client, &state)?)?, running);
+    assert_eq!(why(&activate(&client)?)?, running);
+    client.ask("pause")?;
+    for generation in ["", "12", "+0112233445566778899aabbccddeeff"] {
+        let command = json!({"command":"activate","generation":generation});
+        let answer = client.ask_with(&command, None)?.json;
+        assert_eq!(why(&answer)?, "a generation has 32 hexadecimal digits");
+    }
+    assert_eq!(client.ask("status")?.json["state"], "paused");
+    // Its own state fits it, whatever it did meanwhile.
+    assert_eq!(load(&client, &state)?, json!({"answer":"loaded"}));
+    assert_eq!(activate(&client)?["answer"], "activated");
+    Ok(())
+}
+
+#[test]
+fn each_activation_is_another_incarnation() -> Result<()> {
+    if !is_possible("each_activation_is_another_incarnation") {
+        return Ok(());
+    }
+    let vm = MicroVm::start(&suspended(counting()?))?;
+    let client = vm.connect()?;
+    let memory = client.memory()?;
+    let page = || memory.words(INCARNATION, 4);
+    let first = page()?;
+    assert_eq!(first[0], 1);
+    ensure!(first[2..] != [0, 0], "a generation by chance");
+    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    for count in 2..4 {
+        assert_eq!(activate(&client)?["answer"], "activated");
+        let now = page()?;
+        assert_eq!(now[0], count);
+        ensure!(u128::from(now[1]) >= before.as_nanos(), "an old time");
+        let generation: Vec<u8> = now[2..]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        let expected: Vec<u8> = (0..16).map(|digit| digit * 0x11).collect();
+        assert_eq!(generation, expected);
+        client.ask("pause")?;
+    }
+    // Going on after a pause is no new incarnation.
+    client.ask("resume")?;
+    assert_eq!(page()?[0], 3);
+    Ok(())
+}

@@ -70,5 +70,5 @@ fn check_tsc(saved: u32, here: &Here) -> Result<(), StateError> {
 
 /// Whether a guest cannot tell one counter from the other.
 pub(super) fn is_near(saved: u32, have: u32) -> bool {
-    u64::from(saved.abs_diff(have)) * 1_000_000 <= u64::from(saved) * TSC_TOLERANCE_PPM
+    u64::from(saved.abs_diff(have)) * 1_000_000 <= u64::from(have) * TSC_TOLERANCE_PPM
 }

@@ -21,3 +21,6 @@ pub(super) use file::{read, write};
 pub(super) use fit::Here;
 pub(super) use vcpu::Facts;
 pub(super) use wire::{Saved, VcpuState};
+
+#[cfg(test)]
+mod tests;
