@@ -58,6 +58,11 @@ pub const RESET_CONTROL: u8 = 0x04;
 /// ACPI control register; the 16-bit value [`POWER_OFF`] powers off.
 pub const PORT_POWER: u16 = 0x604;
 pub const POWER_OFF: u16 = 0x2000;
+/// A vCPU that writes microseconds here, 32 bits wide, is parked until a
+/// device has used a buffer since it was last parked, or the time has passed.
+pub const PORT_WAIT: u16 = 0x608;
+/// Set in what is written to [`PORT_WAIT`]: devices do not end it.
+pub const WAIT_TIME_ONLY: u32 = 1 << 31;
 
 /// The boot page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use core::{arch::asm, fmt};
 
 use agent_common::guest::{
     BOOT, Boot, COMMAND_LINE_BYTES_MAX, MAGIC, PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL,
-    POWER_OFF, RESET_CONTROL, RESET_KEYBOARD, VERSION,
+    PORT_WAIT, POWER_OFF, RESET_CONTROL, RESET_KEYBOARD, VERSION, WAIT_TIME_ONLY,
 };
 
 /// Request a reset, and do it.
@@ -66,10 +66,75 @@ pub(crate) fn copy_to(address: u64, from: &[u8]) {
     to.copy_from_slice(from);
 }
 
-/// Ticks since some time.
-pub(crate) fn ticks() -> u64 {
-    // SAFETY: reading the counter changes nothing, and CPL 3 may.
-    unsafe { core::arch::x86_64::_rdtsc() }
+/// The time stamp counter, and how fast it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    ticks_in_ms: u64,
+}
+
+impl Clock {
+    pub(crate) fn new(boot: &Boot) -> Self {
+        /// Where the rate is not known; timers are then a little off.
+        const LIKELY: u64 = 2_000_000;
+        let ticks_in_ms = match boot.tsc_khz {
+            0 => LIKELY,
+            khz => u64::from(khz),
+        };
+        Self { ticks_in_ms }
+    }
+
+    /// Ticks since some time.
+    pub(crate) fn ticks(&self) -> u64 {
+        // SAFETY: reading the counter changes nothing, and CPL 3 may.
+        unsafe { core::arch::x86_64::_rdtsc() }
+    }
+
+    pub(crate) fn ticks_in_second(&self) -> u64 {
+        self.ticks_in_ms * 1000
+    }
+
+    pub(crate) fn us(&self) -> u64 {
+        // The counter would take centuries to get near the end.
+        self.ticks() / self.ticks_in_ms * 1000
+            + self.ticks() % self.ticks_in_ms * 1000 / self.ticks_in_ms
+    }
+
+    /// Rounded up, so that whoever waits for it does not come early.
+    pub(crate) fn us_of(&self, ticks: u64) -> u64 {
+        ticks.saturating_mul(1000).div_ceil(self.ticks_in_ms)
+    }
+}
+
+/// Lets others have the processor until a device has used a buffer, or that
+/// much time has passed.
+pub(crate) fn wait(us: u64) {
+    let us = u32::try_from(us).unwrap_or(u32::MAX);
+    out32(PORT_WAIT, us & !WAIT_TIME_ONLY);
+}
+
+/// As [`wait`], whatever devices do.
+pub(crate) fn wait_for_time(us: u64) {
+    let us = u32::try_from(us).unwrap_or(u32::MAX);
+    out32(PORT_WAIT, us | WAIT_TIME_ONLY);
+}
+
+/// Data for which all zeros is a value.
+pub(crate) trait Zero {}
+
+/// RAM that nobody has touched yet, as one value.
+///
+/// # Panics
+///
+/// If there is not enough RAM, or it was taken before.
+pub(crate) fn take<T: Zero>(boot: &Boot, address: u64) -> &'static mut T {
+    use core::sync::atomic::{AtomicBool, Ordering};
+    static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+    assert!(!IS_TAKEN.swap(true, Ordering::Relaxed), "taken twice");
+    let end = address + size_of::<T>() as u64;
+    assert!(end <= boot.low_bytes && address.is_multiple_of(align_of::<T>() as u64));
+    // SAFETY: it is RAM, zero since the VMM made it, and used for nothing else:
+    // patterns and writers end below, and this is done once.
+    unsafe { &mut *(address as *mut T) }
 }
 
 /// The boot page, if it is one we understand.

@@ -5,20 +5,25 @@
 #![no_std]
 #![no_main]
 
+mod disk;
 mod driver;
 mod machine;
 mod network;
+mod service;
+mod virtio;
+mod writing;
 
 use core::panic::PanicInfo;
 
 use agent_common::guest::{Boot, DEVICES, HIGH, PAGE_BYTES};
 use ghost_guest::{
     line::{Action, Line},
-    pattern::{self, COUNTERS, Hash, PATTERN},
+    pattern::{self, COUNTERS, Hash, PATTERN, SERVICE_BYTES},
 };
 
 use driver::Driver;
-use machine::{die, in32, load, out32, power_off, reset, reset_by_control, say, store};
+use machine::{Clock, die, in32, load, out32, power_off, reset, reset_by_control, say, store};
+use virtio::AREA;
 
 /// In page 0.
 const NEAR_NULL: u64 = 16;
@@ -31,15 +36,15 @@ const PORT_NOWHERE: u16 = 0x0e80;
 // SAFETY: the name is the linker's; nothing else here has it.
 #[unsafe(no_mangle)]
 extern "C" fn _start(_boot: u64, cpu: u64) -> ! {
-    if cpu != 0 {
-        spin(cpu);
-    }
     let Some(boot) = machine::boot() else {
         say!("no boot page of a version we know");
         die();
     };
     match Line::parse(machine::command_line(boot)) {
-        Ok(line) => act(boot, line),
+        Ok(line) if cpu == 0 => act(boot, line),
+        Ok(line) if line.action == Action::Serve => writing::serve(cpu, &Clock::new(boot)),
+        Ok(_) => spin(cpu),
+        Err(_) if cpu != 0 => spin(cpu),
         Err(unknown) => {
             say!("unknown word: {}", unknown.0);
             die()
@@ -86,7 +91,11 @@ fn act(boot: &Boot, line: Line<'_>) -> ! {
 
 /// Writes the pattern, reads it back, and says its hash.
 fn fill(boot: &Boot, line: Line<'_>) {
-    let room = boot.low_bytes.saturating_sub(PATTERN);
+    let end = match line.action {
+        Action::Serve => SERVICE_BYTES,
+        _ => 0,
+    };
+    let room = boot.low_bytes.saturating_sub(PATTERN + end);
     let words = line.bytes.min(room) / 8;
     for index in 0..words {
         store(PATTERN + index * 8, pattern::word(line.seed, index));
@@ -112,7 +121,7 @@ fn nonsense(boot: &Boot, seed: u64) {
         let dice = pattern::word(seed, round);
         if round % TURN == 0 {
             // Whether it starts again is all the same here.
-            let _ = Driver::start(boot);
+            let _ = Driver::start(boot, 1500);
         }
         match (round / TURN) & 1 {
             0 => nonsense_in_rings(dice),
@@ -128,9 +137,9 @@ fn nonsense_in_rings(dice: u64) {
     let value = match dice & 3 {
         0 => dice >> 8,
         1 => (dice >> 8) & 0x1f,
-        _ => driver::AREA + ((dice >> 8) & 0x1_ffff),
+        _ => AREA + ((dice >> 8) & 0x1_ffff),
     };
-    store(driver::AREA + ((dice >> 32) & 0x1_3fff), value);
+    store(AREA + ((dice >> 32) & 0x1_3fff), value);
     if dice & 0x30 == 0 {
         store(DEVICES + NOTIFY, (dice >> 6) as u32 & 1);
     }
@@ -141,7 +150,7 @@ fn nonsense_in_registers(dice: u64) {
     let value = match dice & 3 {
         0 => (dice >> 32) as u32,
         1 => (dice >> 32) as u32 & 0x1f,
-        2 => (driver::AREA + ((dice >> 32) & 0x1_ffff)) as u32,
+        2 => (AREA + ((dice >> 32) & 0x1_ffff)) as u32,
         // What a driver says at the end of its start.
         _ => 15,
     };

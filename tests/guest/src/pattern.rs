@@ -8,6 +8,9 @@ pub const PATTERN: u64 = 0x20_0000;
 /// vCPUs other than the first, and those that spin, count here: a page each.
 pub const COUNTERS: u64 = PATTERN - CPUS_MAX as u64 * PAGE_BYTES;
 
+/// The last bytes of the RAM below the devices, where the service keeps its state.
+pub const SERVICE_BYTES: u64 = 2 << 20;
+
 /// The 64-bit word at this index. Neighbours and seeds differ in many bits
 /// (the finalizer of SplitMix64: Steele, Lea, Flood, "Fast splittable
 /// pseudorandom number generators", 2014).
@@ -18,16 +21,24 @@ pub const fn word(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A running hash over words (FNV-1a, by words).
+/// A running hash (FNV-1a with 64 bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hash(u64);
 
 impl Hash {
     pub const NEW: Self = Self(0xcbf2_9ce4_8422_2325);
 
+    /// One word at once, which is quicker and as good for what we compare.
     #[must_use]
     pub const fn with(self, word: u64) -> Self {
         Self((self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3))
+    }
+
+    /// FNV-1a as it was published, by bytes.
+    #[must_use]
+    pub fn with_bytes(self, bytes: &[u8]) -> Self {
+        let word = bytes.iter().copied().map(u64::from);
+        word.fold(self, Self::with)
     }
 
     pub const fn value(self) -> u64 {

@@ -4,6 +4,7 @@
 //! process. Refuses: to know what the guest should do.
 
 mod client;
+mod kv;
 
 use std::{
     fs,
@@ -19,6 +20,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
 pub use client::{Answer, Client, Memory};
+pub use kv::Kv;
 
 use crate::{clock::wait_for, host::binary, skip};
 

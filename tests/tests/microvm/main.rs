@@ -4,6 +4,7 @@
 mod inherited;
 mod net;
 mod refusals;
+mod service;
 mod state;
 
 use anyhow::{Context, Result, ensure};
