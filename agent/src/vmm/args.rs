@@ -10,7 +10,7 @@ use super::{
     open::{TapWanted, Wanted},
     place::Place,
     vcpu::Start,
-    virtio::Mac,
+    virtio::{Access, Mac},
 };
 
 /// Runs one microVM. Started by ghostd; events go to standard output, as JSON.
@@ -51,6 +51,12 @@ pub(super) struct Args {
     /// Build the microVM, and let no vCPU run until `resume` or `activate`.
     #[arg(long, requires = "control")]
     suspended: bool,
+    /// The guest's disk: a raw file, used by nobody else.
+    #[arg(long, value_name = "FILE")]
+    disk: Option<Place>,
+    /// The guest does not write to its disk; others may read it too.
+    #[arg(long, requires = "disk")]
+    disk_read_only: bool,
     /// The KVM device.
     #[arg(long, value_name = "FILE", default_value = "/dev/kvm")]
     kvm: Place,
@@ -73,6 +79,10 @@ impl Args {
     /// Checked, with nothing opened.
     pub(super) fn plan(self) -> Result<(Plan, Wanted), VmmError> {
         let line_bytes = self.command_line.len();
+        let access = match self.disk_read_only {
+            true => Access::ReadOnly,
+            false => Access::ReadWrite,
+        };
         let plan = Plan {
             ram: Ram::of_mib(self.memory_mib).ok_or(VmmError::MemorySize(self.memory_mib))?,
             vcpus: self.vcpus,
@@ -93,6 +103,7 @@ impl Args {
                 Place::Inherited(fd) => TapWanted::Inherited(fd),
                 Place::Path(name) => TapWanted::There(name.display().to_string()),
             }),
+            disk: self.disk.map(|place| (place, access)),
         };
         Ok((plan, wanted))
     }
@@ -130,6 +141,10 @@ mod tests {
     fn numbers_out_of_bounds_are_refused() {
         assert!(args(&["--vcpus", "0"]).is_err());
         assert!(args(&["--vcpus", "9"]).is_err());
+        let mac = ["--mac", "02:00:00:00:00:01"];
+        assert!(args(&mac).is_err());
+        assert!(args(&["--tap", "t"]).is_err());
+        assert!(args(&["--disk-read-only"]).is_err());
         let line = "x".repeat(4097);
         let error = args(&["--command-line", &line])
             .unwrap()

@@ -3,21 +3,19 @@
 //! Whatever a guest writes where nothing is, is dropped and counted; what it
 //! reads there is all ones, as on real machines. No access fails.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use agent_common::guest::{
-    DEVICES, PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, POWER_OFF,
+    PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, POWER_OFF,
     RESET_CONTROL, RESET_KEYBOARD,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     end::End,
-    serial::Port,
-    virtio::{Net, REGISTER_BYTES},
+    serial::{Port, SerialState},
+    virtio::{DeviceState, Slot, StateError},
 };
-
-/// Where the registers of the network device are, if there is one.
-pub(super) const NET_ADDRESS: u64 = DEVICES;
 
 /// What reads give where nothing is.
 const NOTHING: u8 = 0xff;
@@ -31,19 +29,57 @@ pub(super) struct Strays {
     pub(super) memory_writes: u64,
 }
 
+/// The state of all devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BusState {
+    serial: SerialState,
+    devices: Vec<DeviceState>,
+}
+
 pub(super) struct Bus {
     serial: Port,
-    net: Option<Arc<Mutex<Net>>>,
+    devices: Vec<Arc<Slot>>,
     strays: Strays,
 }
 
 impl Bus {
-    pub(super) fn new(serial: Port, net: Option<Arc<Mutex<Net>>>) -> Self {
+    pub(super) fn new(serial: Port, devices: Vec<Arc<Slot>>) -> Self {
         Self {
             serial,
-            net,
+            devices,
             strays: Strays::default(),
         }
+    }
+
+    /// All devices, as their drivers see them. Only while they are paused.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the command `save`"))]
+    pub(super) fn save(&self) -> BusState {
+        BusState {
+            serial: self.serial.save(),
+            devices: self.devices.iter().map(|device| device.save()).collect(),
+        }
+    }
+
+    /// Takes over what another bus of the same devices has saved: all of it,
+    /// or nothing. Only while they are paused.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the command `load`"))]
+    pub(super) fn restore(&mut self, state: &BusState) -> Result<(), StateError> {
+        let BusState { serial, devices } = state;
+        if devices.len() != self.devices.len() {
+            return Err(StateError::Devices {
+                theirs: devices.len(),
+                ours: self.devices.len(),
+            });
+        }
+        let pairs = || self.devices.iter().zip(devices).enumerate();
+        for (number, (device, state)) in pairs() {
+            device.check(number, state)?;
+        }
+        self.serial.restore(serial)?;
+        for (number, (device, state)) in pairs() {
+            device.restore(number, state)?;
+        }
+        Ok(())
     }
 
     pub(super) fn strays(&self) -> Strays {
@@ -99,30 +135,28 @@ impl Bus {
     }
 
     pub(super) fn memory_write(&mut self, address: u64, data: &[u8]) {
-        match net_at(self.net.as_deref(), address) {
-            Some((mut net, offset)) => net.write(offset, data),
+        match self.device_at(address) {
+            Some((device, offset)) => device.write(offset, data),
             None => self.strays.memory_writes += 1,
         }
     }
 
     pub(super) fn memory_read(&mut self, address: u64, data: &mut [u8]) {
-        match net_at(self.net.as_deref(), address) {
-            Some((net, offset)) => net.read(offset, data),
+        match self.device_at(address) {
+            Some((device, offset)) => device.read(offset, data),
             None => {
                 self.strays.memory_reads += 1;
                 data.fill(NOTHING);
             }
         }
     }
-}
 
-/// The device, if its registers are there.
-fn net_at(net: Option<&Mutex<Net>>, address: u64) -> Option<(MutexGuard<'_, Net>, u64)> {
-    let offset = address.checked_sub(NET_ADDRESS)?;
-    if offset >= u64::from(REGISTER_BYTES) {
-        return None;
+    /// The device whose registers are there, and the offset in them.
+    fn device_at(&self, address: u64) -> Option<(&Slot, u64)> {
+        self.devices
+            .iter()
+            .find_map(|device| Some((&**device, device.offset(address)?)))
     }
-    Some((net?.lock().unwrap_or_else(PoisonError::into_inner), offset))
 }
 
 fn serial_register(port: u16) -> Option<u8> {

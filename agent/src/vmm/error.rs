@@ -6,6 +6,7 @@ use super::{
     image::ImageError,
     layout::{MEMORY_MIB_MAX, MEMORY_MIB_MIN},
     place::Place,
+    virtio::DiskError,
 };
 
 /// Whose fault it is, which is the exit code.
@@ -61,6 +62,12 @@ pub(super) enum VmmError {
     NotControl(Place, #[source] io::Error),
     #[error("the descriptor fd:{0} is given twice, or is standard input, output or error")]
     Descriptor(RawFd),
+    #[error("the disk {path} is refused")]
+    Disk {
+        path: Place,
+        #[source]
+        source: DiskError,
+    },
     #[error("cannot get guest memory of {bytes} bytes")]
     Memory {
         bytes: u64,
@@ -101,12 +108,12 @@ pub(super) enum VmmError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot make a queue of a device")]
-    Queue(#[source] virtio_queue::Error),
+    #[error("there is no place for another device")]
+    TooManyDevices,
     #[error("vCPU {0} does not leave the guest")]
     Stuck(u8),
-    #[error("the thread of the network died")]
-    NetDied,
+    #[error("the thread of a device died")]
+    DeviceDied,
     #[error("the thread of vCPU {0} died")]
     ThreadDied(u8),
 }
@@ -140,6 +147,7 @@ impl VmmError {
             | Self::NotTap(..)
             | Self::NotControl(..)
             | Self::Descriptor(_)
+            | Self::Disk { .. }
             | Self::ControlTaken(_)
             | Self::Control(..) => Blame::Input,
             Self::Memory { .. }
@@ -149,9 +157,9 @@ impl VmmError {
             | Self::NoHostAddress
             | Self::Kvm { .. }
             | Self::System { .. }
-            | Self::Queue(_)
+            | Self::TooManyDevices
             | Self::Stuck(_)
-            | Self::NetDied
+            | Self::DeviceDied
             | Self::ThreadDied(_) => Blame::System,
         }
     }

@@ -130,8 +130,8 @@ impl Guest {
     }
 
     fn save(&mut self) -> Reply {
-        if self.machine.net_counts().is_some() {
-            return refused("this ghost-vmm cannot save a network device yet");
+        if self.machine.devices().are_some() {
+            return refused("this ghost-vmm cannot save devices yet");
         }
         if let Some(why) = self.may_not_run() {
             return refused(why);
@@ -218,7 +218,8 @@ impl Guest {
             memory_bytes: self.machine.ram().bytes(),
             serial_lost_bytes,
             strays: strays.into(),
-            net: self.machine.net_counts().map(Into::into),
+            net: self.machine.devices().net_counts().map(Into::into),
+            disk: self.machine.devices().block_counts().map(Into::into),
         }
     }
 

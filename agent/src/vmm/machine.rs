@@ -9,27 +9,28 @@ use std::{
     time::Instant,
 };
 
-use agent_common::guest::{CPUS_MAX, Device, GDT, TABLES, TASK};
+use agent_common::guest::{CPUS_MAX, GDT, TABLES, TASK};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_clock_data};
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use nix::sys::eventfd::EventFd;
 
 use super::{
     boot::{self, CommandLine},
-    bus::{Bus, NET_ADDRESS, Strays},
+    bus::{Bus, Strays},
     clock::{self, Generation},
-    cpuid, entry,
+    cpuid,
+    devices::{Devices, RunningDevices},
+    entry,
     error::VmmError,
-    image,
+    eventfd, image,
     layout::Ram,
     memory::Memory,
-    network::{Network, RunningNetwork},
     open::Source,
     serial::{Log, Port},
     state::{Facts, Here},
     tables, transfer,
     vcpu::{Ended, Shared, Start, Thread},
-    virtio::{self, Mac, Tap},
+    virtio::{Disk, Mac, Tap},
 };
 
 /// A microVM's parts, all checked. What they are made of is opened apart.
@@ -48,16 +49,11 @@ pub(super) struct Parts {
     pub(super) image: Source,
     pub(super) serial: Source,
     pub(super) tap: Option<Tap>,
+    pub(super) disk: Option<Disk>,
 }
 
 /// Where KVM keeps what Intel's real mode needs: below 4 GiB, away from RAM and devices.
 const TSS_ADDRESS: usize = 0xfffb_d000;
-
-const NET_DEVICE: Device = Device {
-    address: NET_ADDRESS,
-    bytes: virtio::REGISTER_BYTES,
-    kind: virtio::NET,
-};
 
 /// A microVM that has not run yet.
 pub(super) struct Machine {
@@ -65,7 +61,7 @@ pub(super) struct Machine {
     here: Here,
     vm: VmFd,
     bus: Bus,
-    network: Option<Network>,
+    devices: Devices,
     memory: Memory,
     ram: Ram,
 }
@@ -78,6 +74,7 @@ impl Machine {
             image: source,
             serial,
             tap,
+            disk,
         } = parts;
         let file = read_image(&source, plan.ram)?;
         let image = image::parse(&file, plan.ram).map_err(|e| VmmError::Image {
@@ -104,24 +101,22 @@ impl Machine {
             .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
             .collect::<Result<Vec<_>, _>>()?;
         let (here, vcpus) = transfer::survey(&kvm, &vm, vcpus, features, plan.ram)?;
-        let net = tap.zip(plan.mac);
-        let devices: Vec<Device> = net.iter().map(|_| NET_DEVICE).collect();
+        let devices = make_devices(tap.zip(plan.mac), disk, &memory)?;
+        ring_doorbells(&vm, &devices)?;
         let line = &plan.command_line;
-        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, line, here.tsc_khz, &devices) {
+        let views = devices.views();
+        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, line, here.tsc_khz, &views) {
             memory.write(address, &bytes)?;
         }
         clock::tell(&memory, Generation::fresh()?)?;
-        let network = net
-            .map(|(tap, mac)| Network::new(tap, mac, &memory))
-            .transpose()?;
         // Last, because it empties the log of an earlier guest.
         let log = Log::start(serial.file).map_err(|e| VmmError::SerialLog(serial.name, e))?;
         Ok(Self {
             vcpus,
             here,
             vm,
-            bus: Bus::new(Port::new(log), network.as_ref().map(Network::net)),
-            network,
+            bus: Bus::new(Port::new(log), devices.slots()),
+            devices,
             memory,
             ram: plan.ram,
         })
@@ -134,14 +129,13 @@ impl Machine {
             here,
             vm,
             bus,
-            network,
+            devices,
             memory,
             ram,
         } = self;
         super::kick::install()
             .map_err(|e| VmmError::system("install the handler that stops vCPUs", e))?;
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|e| VmmError::system("make an eventfd", e))?;
+        let wake = eventfd::new().map_err(|e| VmmError::system("make an eventfd", e))?;
         // Each vCPU ends once, so none ever waits for room.
         let (ends, ended) = sync_channel(CPUS_MAX);
         let shared = Shared {
@@ -152,7 +146,7 @@ impl Machine {
         };
         let mut running = Running {
             threads: Vec::new(),
-            network: network.map(Network::start).transpose()?,
+            devices: devices.start()?,
             ended,
             shown: vcpus.iter().map(|(_, facts)| facts.cpuid.clone()).collect(),
             tsc_khz: here.tsc_khz,
@@ -162,10 +156,9 @@ impl Machine {
             shared,
             vm,
         };
-        match (start, &running.network) {
-            (Start::Running, _) => running.has_run(),
-            (Start::Paused, Some(network)) => network.pause(),
-            (Start::Paused, None) => {}
+        match start {
+            Start::Running => running.has_run(),
+            Start::Paused => running.devices.pause(),
         }
         for (vcpu, facts) in vcpus {
             let thread = Thread::start(vcpu, facts, running.shared.clone(), start)
@@ -179,7 +172,7 @@ impl Machine {
 /// A microVM whose vCPUs have threads, or had them.
 pub(super) struct Running {
     pub(super) threads: Vec<Thread>,
-    network: Option<RunningNetwork>,
+    devices: RunningDevices,
     ended: Receiver<Ended>,
     /// What each vCPU shows to the guest.
     pub(super) shown: Vec<CpuId>,
@@ -213,17 +206,13 @@ impl Running {
             // One that has ended says so elsewhere.
             vcpu.wait().map_err(VmmError::Stuck)?;
         }
-        if let Some(network) = &self.network {
-            network.pause();
-        }
+        self.devices.pause();
         Ok(())
     }
 
     /// Lets all vCPUs go on. Says when the last one did.
     pub(super) fn resume(&mut self) -> Result<Instant, VmmError> {
-        if let Some(network) = &self.network {
-            network.resume();
-        }
+        self.devices.resume();
         self.has_run();
         let entering: Vec<_> = self.threads.iter().map(Thread::resume).collect();
         let mut last = Instant::now();
@@ -243,10 +232,8 @@ impl Running {
     /// Ends all vCPUs and devices. Guest memory stays.
     pub(super) fn stop(&mut self) -> Result<(), VmmError> {
         let stopped: Vec<_> = self.threads.drain(..).map(Thread::stop).collect();
-        // After the vCPUs, because nothing wakes it any more then.
-        if let Some(network) = &mut self.network {
-            network.stop()?;
-        }
+        // After the vCPUs, because nothing wakes them any more then.
+        self.devices.stop()?;
         stopped
             .into_iter()
             .collect::<Result<(), u8>>()
@@ -265,8 +252,8 @@ impl Running {
         u8::try_from(self.shown.len()).unwrap_or(u8::MAX)
     }
 
-    pub(super) fn net_counts(&self) -> Option<virtio::Counts> {
-        self.network.as_ref().map(RunningNetwork::counts)
+    pub(super) fn devices(&self) -> &RunningDevices {
+        &self.devices
     }
 
     /// Accesses that no device answered, and bytes that the serial log lost.
@@ -306,6 +293,32 @@ fn read_image(image: &Source, ram: Ram) -> Result<Vec<u8>, VmmError> {
         });
     }
     Ok(bytes)
+}
+
+fn make_devices(
+    net: Option<(Tap, Mac)>,
+    disk: Option<Disk>,
+    memory: &Memory,
+) -> Result<Devices, VmmError> {
+    let mut devices = Devices::default();
+    if let Some((tap, mac)) = net {
+        devices.add_net(tap, mac, memory, None)?;
+    }
+    if let Some(disk) = disk {
+        devices.add_block(disk, memory, None)?;
+    }
+    Ok(devices)
+}
+
+/// What a driver says to a device goes past its vCPU's thread.
+fn ring_doorbells(vm: &VmFd, devices: &Devices) -> Result<(), VmmError> {
+    for slot in devices.slots() {
+        let (address, event) = slot.doorbell();
+        let event = eventfd::for_kvm(event).map_err(|e| VmmError::system("share an eventfd", e))?;
+        vm.register_ioevent(&event, &IoEventAddress::Mmio(address), NoDatamatch)
+            .map_err(|e| VmmError::kvm("listen for a device's driver", e))?;
+    }
+    Ok(())
 }
 
 #[allow(unsafe_code)]

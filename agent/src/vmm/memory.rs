@@ -20,15 +20,19 @@ use nix::{
 };
 use vm_memory::{
     Bytes as _, FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap,
-    GuestMemoryRegion as _, MemoryRegionAddress,
+    GuestMemoryRegion as _, MemoryRegionAddress, bitmap::AtomicBitmap,
 };
 
 use super::{error::VmmError, layout::Ram};
 
+/// RAM as we write to it. Each write marks its pages of 4 KiB, because KVM
+/// does not see it: whoever writes through this type cannot forget to.
+pub(super) type GuestRam = GuestMemoryMmap<AtomicBitmap>;
+
 #[derive(Debug)]
 pub(super) struct Memory {
     file: File,
-    map: Arc<GuestMemoryMmap>,
+    map: Arc<GuestRam>,
 }
 
 impl Memory {
@@ -55,7 +59,7 @@ impl Memory {
             let offset = FileOffset::new(file, region.file_offset);
             ranges.push((GuestAddress(region.address), size, Some(offset)));
         }
-        let map = GuestMemoryMmap::from_ranges_with_files(ranges)
+        let map = GuestRam::from_ranges_with_files(ranges)
             .map_err(|source| VmmError::MapMemory { bytes, source })?;
         Ok(Self {
             file,
@@ -69,7 +73,7 @@ impl Memory {
     }
 
     /// What devices read and write.
-    pub(super) fn map(&self) -> Arc<GuestMemoryMmap> {
+    pub(super) fn map(&self) -> Arc<GuestRam> {
         Arc::clone(&self.map)
     }
 

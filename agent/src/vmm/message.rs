@@ -4,7 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{bus::Strays, end::End, virtio::Counts};
+use super::{
+    bus::Strays,
+    end::End,
+    virtio::{BlockCounts, NetCounts as Frames},
+};
 
 /// Longer commands are refused; none of ours comes near.
 pub(crate) const COMMAND_BYTES_MAX: usize = 4096;
@@ -58,6 +62,8 @@ pub(crate) enum Answer {
         strays: StrayCounts,
         #[serde(skip_serializing_if = "Option::is_none")]
         net: Option<NetCounts>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        disk: Option<DiskCounts>,
     },
     Memory {
         bytes: u64,
@@ -126,9 +132,9 @@ pub(crate) struct NetCounts {
     pub(crate) broken: u64,
 }
 
-impl From<Counts> for NetCounts {
-    fn from(counts: Counts) -> Self {
-        let Counts {
+impl From<Frames> for NetCounts {
+    fn from(counts: Frames) -> Self {
+        let Frames {
             received,
             sent,
             receive_dropped,
@@ -140,6 +146,35 @@ impl From<Counts> for NetCounts {
             sent,
             receive_dropped,
             send_dropped,
+            broken,
+        }
+    }
+}
+
+/// Requests to the disk, and what became of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskCounts {
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) flushes: u64,
+    pub(crate) failed: u64,
+    pub(crate) broken: u64,
+}
+
+impl From<BlockCounts> for DiskCounts {
+    fn from(counts: BlockCounts) -> Self {
+        let BlockCounts {
+            read_bytes,
+            written_bytes,
+            flushes,
+            failed,
+            broken,
+        } = counts;
+        Self {
+            read_bytes,
+            written_bytes,
+            flushes,
+            failed,
             broken,
         }
     }

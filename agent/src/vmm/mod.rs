@@ -20,9 +20,11 @@ mod clock;
 mod control;
 mod cpuid;
 mod descriptor;
+mod devices;
 mod end;
 mod entry;
 mod error;
+mod eventfd;
 mod guest;
 mod image;
 mod kick;
@@ -31,7 +33,6 @@ mod machine;
 mod made;
 mod memory;
 pub(crate) mod message;
-mod network;
 mod open;
 mod place;
 mod serial;
@@ -90,6 +91,7 @@ fn run(args: Args) -> Result<End, VmmError> {
         image,
         serial,
         tap,
+        disk,
         control,
         mut made,
     } = wanted.open(inherited)?;
@@ -98,6 +100,7 @@ fn run(args: Args) -> Result<End, VmmError> {
         image,
         serial,
         tap,
+        disk,
     };
     let start = plan.start;
     let life = match start {

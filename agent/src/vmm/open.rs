@@ -26,7 +26,7 @@ use super::{
     made::{Made, Until},
     place::Place,
     serial,
-    virtio::Tap,
+    virtio::{Access, Disk, DiskError, Tap},
 };
 
 /// What is to be opened.
@@ -37,6 +37,7 @@ pub(super) struct Wanted {
     pub(super) serial: Place,
     pub(super) control: Option<Place>,
     pub(super) tap: Option<TapWanted>,
+    pub(super) disk: Option<(Place, Access)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub(super) struct Opened {
     pub(super) image: Source,
     pub(super) serial: Source,
     pub(super) tap: Option<Tap>,
+    pub(super) disk: Option<Disk>,
     pub(super) control: Option<Control>,
     pub(super) made: Made,
 }
@@ -69,7 +71,8 @@ impl Wanted {
     /// anything is opened.
     pub(super) fn inherited(&self) -> Result<Inherited, VmmError> {
         let places = [&self.kvm, &self.image, &self.serial];
-        let places = places.into_iter().chain(&self.control);
+        let disk = self.disk.as_ref().map(|(place, _)| place);
+        let places = places.into_iter().chain(&self.control).chain(disk);
         let number = |place: &Place| match place {
             Place::Inherited(fd) => Some(*fd),
             Place::Path(_) => None,
@@ -90,6 +93,10 @@ impl Wanted {
             Some(wanted) => Some(open_tap(&wanted, &mut inherited)?),
             None => None,
         };
+        let disk = match self.disk {
+            Some((place, access)) => Some(open_disk(place, access, &mut inherited)?),
+            None => None,
+        };
         // These two make files, so they come last.
         let serial = open_serial(self.serial, &mut inherited, &mut made)?;
         let control = match self.control {
@@ -101,6 +108,7 @@ impl Wanted {
             image,
             serial,
             tap,
+            disk,
             control,
             made,
         })
@@ -149,6 +157,17 @@ fn open_tap(wanted: &TapWanted, inherited: &mut Inherited) -> Result<Tap, VmmErr
             Tap::over(inherited.take(*fd).map_err(failed)?).map_err(failed)
         }
     }
+}
+
+fn open_disk(path: Place, access: Access, inherited: &mut Inherited) -> Result<Disk, VmmError> {
+    let disk = match &path {
+        Place::Path(path) => Disk::open(path, access),
+        Place::Inherited(fd) => inherited
+            .take(*fd)
+            .map_err(DiskError::Open)
+            .and_then(|fd| Disk::over(fd.into(), access)),
+    };
+    disk.map_err(|source| VmmError::Disk { path, source })
 }
 
 /// Opens the log without emptying it, because nothing may come of the guest.

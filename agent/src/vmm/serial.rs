@@ -13,7 +13,10 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
 };
+use serde::{Deserialize, Serialize};
 use vm_superio::{Serial, Trigger};
+
+use super::virtio::StateError;
 
 /// At least half of it is the latest output.
 pub(super) const LOG_BYTES_MAX: u64 = 1 << 20;
@@ -58,6 +61,14 @@ impl Log {
         }
     }
 
+    /// The same file, to be written by one of the two only.
+    fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            ..*self
+        })
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         if self.bytes + length > self.bytes_max {
@@ -100,6 +111,21 @@ impl Write for Log {
     }
 }
 
+/// The registers of the serial port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SerialState {
+    baud_divisor_low: u8,
+    baud_divisor_high: u8,
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    pub(super) input: Vec<u8>,
+}
+
 /// There is no interrupt controller: guests poll.
 #[derive(Debug)]
 pub(super) struct NoInterrupt;
@@ -118,6 +144,67 @@ pub(super) struct Port(Serial<NoInterrupt, vm_superio::serial::NoEvents, Log>);
 impl Port {
     pub(super) fn new(log: Log) -> Self {
         Self(Serial::new(NoInterrupt, log))
+    }
+
+    pub(super) fn save(&self) -> SerialState {
+        let vm_superio::SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer,
+        } = self.0.state();
+        SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            input: in_buffer,
+        }
+    }
+
+    /// All of it, or nothing. Output goes to the same log as before.
+    pub(super) fn restore(&mut self, state: &SerialState) -> Result<(), StateError> {
+        let SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            input,
+        } = state.clone();
+        let log = self.0.writer().again().map_err(StateError::SerialLog)?;
+        let bytes = input.len();
+        let state = vm_superio::SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer: input,
+        };
+        let events = vm_superio::serial::NoEvents;
+        self.0 = Serial::from_state(&state, NoInterrupt, events, log)
+            .map_err(|_| StateError::SerialInput(bytes))?;
+        Ok(())
     }
 
     pub(super) fn write(&mut self, register: u8, value: u8) {

@@ -1,6 +1,7 @@
 //! Stories of one microVM: what it prints, how it ends, what is in its memory,
 //! what it says on the network, and what ghost-vmm refuses.
 
+mod block;
 mod inherited;
 mod net;
 mod refusals;

@@ -1,17 +1,24 @@
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 use proptest::prelude::*;
 
 use super::{Bus, End, Strays};
-use crate::vmm::serial::{Log, Port};
+use crate::vmm::{
+    serial::{Log, Port},
+    virtio::tests::rig::Rig,
+};
 
-fn bus() -> Bus {
+fn port() -> Port {
     let null = File::options()
         .read(true)
         .write(true)
         .open("/dev/null")
         .unwrap();
-    Bus::new(Port::new(Log::start(null).unwrap()), None)
+    Port::new(Log::start(null).unwrap())
+}
+
+fn bus() -> Bus {
+    Bus::new(port(), Vec::new())
 }
 
 #[test]
@@ -63,6 +70,38 @@ fn serial_says_that_it_can_be_written() {
     let mut status = [0];
     bus.port_read(0x3fd, &mut status);
     assert_eq!(status[0] & 0x20, 0x20);
+}
+
+#[test]
+fn all_devices_are_saved_and_restored_or_none_is() {
+    let make = || {
+        let (net, wire) = Rig::net();
+        let bus = Bus::new(port(), vec![Arc::clone(&net.slot)]);
+        (bus, net, wire)
+    };
+    let (mut first, mut net, _wire) = make();
+    net.start(1 << 5);
+    // The scratch register, and loop-back mode with a byte in it.
+    first.port_write(0x3ff, &[0x5a]);
+    first.port_write(0x3fc, &[0x10]);
+    first.port_write(0x3f8, b"x");
+    let state = first.save();
+    let (mut other, rig, _other_wire) = make();
+    other.restore(&state).unwrap();
+    assert_eq!(other.save(), state);
+    let mut scratch = [0];
+    other.port_read(0x3ff, &mut scratch);
+    assert_eq!(scratch, [0x5a]);
+    assert_eq!(rig.get(0x70), 15);
+    let (mut third, _rig, _third_wire) = make();
+    let fresh = third.save();
+    let mut bad = state.clone();
+    bad.serial.input.resize(1000, 0);
+    let why = third.restore(&bad).unwrap_err().to_string();
+    assert!(why.contains("1000 bytes of input"), "{why}");
+    let why = bus().restore(&state).unwrap_err().to_string();
+    assert_eq!(why, "the state has 1 devices, this microVM has 0");
+    assert_eq!(third.save(), fresh);
 }
 
 proptest! {

@@ -3,8 +3,15 @@
 //! A driver may write anything anywhere at any time. What the order of the
 //! specification does not allow is ignored.
 
+use std::sync::Arc;
+
 use virtio_queue::{Queue, QueueT as _};
-use vm_memory::GuestMemoryMmap;
+
+use super::{
+    interrupt::{self, Interrupt},
+    state::{DeviceError, DeviceState, RingState},
+};
+use crate::vmm::memory::GuestRam;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const VERSION: u32 = 2;
@@ -19,18 +26,19 @@ pub(super) const FEATURE_VERSION_1: u64 = 1 << 32;
 const STATUS_DRIVER_OK: u32 = 4;
 const STATUS_FEATURES_OK: u32 = 8;
 const STATUS_NEEDS_RESET: u32 = 64;
+const STATUS_ALL: u32 = 0xff;
 /// What a driver may set.
-const STATUS_DRIVER: u32 = 0xff & !STATUS_NEEDS_RESET;
+const STATUS_DRIVER: u32 = STATUS_ALL & !STATUS_NEEDS_RESET;
 
-const INTERRUPT_USED: u32 = 1;
-const INTERRUPT_CONFIG: u32 = 2;
+/// Registers that need no device, and so nobody to wait for.
+pub(super) const NOTIFY: u64 = 0x050;
+pub(super) const INTERRUPT_STATUS: u64 = 0x060;
+pub(super) const INTERRUPT_ACKNOWLEDGE: u64 = 0x064;
 
 /// What the device has to do after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     Nothing,
-    /// There is something in this queue.
-    Notified(u32),
     /// Queues may be used from now on.
     Started,
 }
@@ -46,11 +54,17 @@ pub(super) struct Registers {
     accepted_half: u32,
     queue: u32,
     status: u32,
-    interrupts: u32,
+    interrupt: Arc<Interrupt>,
 }
 
 impl Registers {
-    pub(super) fn new(kind: u32, offered: u64, config: Vec<u8>, queues: Vec<Queue>) -> Self {
+    pub(super) fn new(
+        kind: u32,
+        offered: u64,
+        config: Vec<u8>,
+        queues: Vec<Queue>,
+        interrupt: Arc<Interrupt>,
+    ) -> Self {
         Self {
             kind,
             offered: offered | FEATURE_VERSION_1,
@@ -61,8 +75,13 @@ impl Registers {
             accepted_half: 0,
             queue: 0,
             status: 0,
-            interrupts: 0,
+            interrupt,
         }
+    }
+
+    /// Whether the driver has taken this feature.
+    pub(super) fn has(&self, feature: u64) -> bool {
+        self.accepted & feature != 0
     }
 
     /// A queue, once the driver has said that it is ready, and until it is broken.
@@ -73,19 +92,108 @@ impl Registers {
         self.queues.get_mut(index)
     }
 
-    /// Buffers were given back to the driver.
-    pub(super) fn tell_used(&mut self) {
-        self.interrupts |= INTERRUPT_USED;
+    pub(super) fn save(&self) -> DeviceState {
+        DeviceState {
+            kind: self.kind,
+            config: self.config.clone(),
+            offered: self.offered,
+            accepted: self.accepted,
+            offered_half: self.offered_half,
+            accepted_half: self.accepted_half,
+            queue: self.queue,
+            status: self.status,
+            interrupts: self.interrupt.status(),
+            queues: self.queues.iter().map(|q| q.state().into()).collect(),
+        }
+    }
+
+    /// All of it, or nothing.
+    pub(super) fn restore(
+        &mut self,
+        state: &DeviceState,
+        memory: &GuestRam,
+    ) -> Result<(), DeviceError> {
+        let queues = self.check(state, memory)?;
+        // What the driver was told is what it may still take.
+        self.offered &= state.offered;
+        self.accepted = state.accepted;
+        self.offered_half = state.offered_half;
+        self.accepted_half = state.accepted_half;
+        self.queue = state.queue;
+        self.status = state.status;
+        self.interrupt.restore(state.interrupts);
+        self.queues = queues;
+        Ok(())
+    }
+
+    /// Whether a driver of this device can have brought it there.
+    pub(super) fn check(
+        &self,
+        state: &DeviceState,
+        memory: &GuestRam,
+    ) -> Result<Vec<Queue>, DeviceError> {
+        if state.config != self.config {
+            return Err(DeviceError::Config {
+                theirs: state.config.clone(),
+                ours: self.config.clone(),
+            });
+        }
+        let is_agreed = state.status & STATUS_FEATURES_OK != 0;
+        if is_agreed && !self.is_acceptable(state.accepted) {
+            return Err(DeviceError::Accepted {
+                accepted: state.accepted,
+                offered: self.offered,
+            });
+        }
+        let is_running = is_running(state.status);
+        if state.status & !STATUS_ALL != 0 || (is_running && !is_agreed) {
+            return Err(DeviceError::Status(state.status));
+        }
+        if state.interrupts & !(interrupt::USED | interrupt::CONFIG) != 0 {
+            return Err(DeviceError::Interrupts(state.interrupts));
+        }
+        self.check_queues(&state.queues, is_running, memory)
+    }
+
+    fn check_queues(
+        &self,
+        states: &[RingState],
+        are_running: bool,
+        memory: &GuestRam,
+    ) -> Result<Vec<Queue>, DeviceError> {
+        if states.len() != self.queues.len() {
+            return Err(DeviceError::Queues {
+                theirs: states.len(),
+                ours: self.queues.len(),
+            });
+        }
+        let mut queues = Vec::new();
+        for (queue, (state, own)) in states.iter().zip(&self.queues).enumerate() {
+            if state.size_max() != own.max_size() {
+                return Err(DeviceError::QueueSize {
+                    queue,
+                    theirs: state.size_max(),
+                    ours: own.max_size(),
+                });
+            }
+            let made = Queue::try_from(state.to_queue())
+                .map_err(|source| DeviceError::Queue { queue, source })?;
+            if are_running && !made.is_valid(memory) {
+                return Err(DeviceError::QueuePlace(queue));
+            }
+            queues.push(made);
+        }
+        Ok(queues)
     }
 
     /// Nothing can be done for this driver until it has reset the device.
     pub(super) fn break_off(&mut self) {
         self.status |= STATUS_NEEDS_RESET;
-        self.interrupts |= INTERRUPT_CONFIG;
+        self.interrupt.raise(interrupt::CONFIG);
     }
 
     fn is_running(&self) -> bool {
-        self.status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET) == STATUS_DRIVER_OK
+        is_running(self.status)
     }
 
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
@@ -120,13 +228,15 @@ impl Registers {
             0x010 => half(self.offered, self.offered_half),
             0x034 => queue.map_or(0, |queue| u32::from(queue.max_size())),
             0x044 => queue.map_or(0, |queue| u32::from(queue.ready())),
-            0x060 => self.interrupts,
+            INTERRUPT_STATUS => self.interrupt.status(),
             0x070 => self.status,
+            // The length of a shared memory that is not there.
+            0x0b0 | 0x0b4 => u32::MAX,
             _ => 0,
         }
     }
 
-    pub(super) fn write(&mut self, offset: u64, data: &[u8], memory: &GuestMemoryMmap) -> Effect {
+    pub(super) fn write(&mut self, offset: u64, data: &[u8], memory: &GuestRam) -> Effect {
         let Ok(bytes) = <[u8; 4]>::try_from(data) else {
             return Effect::Nothing;
         };
@@ -136,8 +246,7 @@ impl Registers {
             0x020 => self.accept(value),
             0x024 => self.accepted_half = value,
             0x030 => self.queue = value,
-            0x050 if self.is_running() => return Effect::Notified(value),
-            0x064 => self.interrupts &= !value,
+            INTERRUPT_ACKNOWLEDGE => self.interrupt.acknowledge(value),
             0x070 => return self.set_status(value, memory),
             _ => self.set_queue(offset, value),
         }
@@ -178,7 +287,7 @@ impl Registers {
         }
     }
 
-    fn set_status(&mut self, value: u32, memory: &GuestMemoryMmap) -> Effect {
+    fn set_status(&mut self, value: u32, memory: &GuestRam) -> Effect {
         if value == 0 {
             self.reset();
             return Effect::Nothing;
@@ -187,7 +296,7 @@ impl Registers {
         let mut status = (value & STATUS_DRIVER) | (self.status & STATUS_NEEDS_RESET);
         let is_new = |bit: u32| status & bit & !self.status != 0;
         let has_started = is_new(STATUS_DRIVER_OK);
-        if is_new(STATUS_FEATURES_OK) && !self.is_acceptable() {
+        if is_new(STATUS_FEATURES_OK) && !self.is_acceptable(self.accepted) {
             status &= !STATUS_FEATURES_OK;
         }
         // Only a reset takes back what was said.
@@ -204,8 +313,8 @@ impl Registers {
         Effect::Nothing
     }
 
-    fn is_acceptable(&self) -> bool {
-        self.accepted & !self.offered == 0 && self.accepted & FEATURE_VERSION_1 != 0
+    fn is_acceptable(&self, features: u64) -> bool {
+        features & !self.offered == 0 && features & FEATURE_VERSION_1 != 0
     }
 
     fn reset(&mut self) {
@@ -214,136 +323,13 @@ impl Registers {
         self.accepted_half = 0;
         self.queue = 0;
         self.status = 0;
-        self.interrupts = 0;
+        self.interrupt.reset();
         for queue in &mut self.queues {
             queue.reset();
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use virtio_queue::{Queue, QueueT as _};
-    use vm_memory::{GuestAddress, GuestMemoryMmap};
-
-    use super::{Effect, Registers};
-
-    fn memory() -> GuestMemoryMmap {
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap()
-    }
-
-    fn device() -> Registers {
-        let queues = vec![Queue::new(16).unwrap(), Queue::new(16).unwrap()];
-        Registers::new(1, 1 << 5, vec![1, 2, 3, 4, 5, 6], queues)
-    }
-
-    fn word(device: &Registers, offset: u64) -> u32 {
-        let mut data = [0; 4];
-        device.read(offset, &mut data);
-        u32::from_le_bytes(data)
-    }
-
-    /// As a driver does it, up to and with the status that starts the device.
-    fn start(device: &mut Registers, features_high: u32, table: u32) -> Effect {
-        let memory = memory();
-        let mut write = |offset, value: u32| device.write(offset, &value.to_le_bytes(), &memory);
-        for (offset, value) in [
-            (0x70, 1),
-            (0x70, 3),
-            (0x24, 1),
-            (0x20, features_high),
-            (0x70, 11),
-        ] {
-            assert_eq!(write(offset, value), Effect::Nothing);
-        }
-        for queue in 0..2 {
-            for (offset, value) in [
-                (0x30, queue),
-                (0x38, 16),
-                (0x80, table),
-                (0x90, 0x2000),
-                (0xa0, 0x3000),
-                (0x44, 1),
-            ] {
-                assert_eq!(write(offset, value), Effect::Nothing);
-            }
-        }
-        write(0x70, 15)
-    }
-
-    #[test]
-    fn a_driver_that_does_it_right_starts_the_device() {
-        let mut device = device();
-        assert_eq!(word(&device, 0), u32::from_le_bytes(*b"virt"));
-        assert_eq!(word(&device, 8), 1);
-        assert!(device.running_queue(0).is_none());
-        assert_eq!(start(&mut device, 1, 0x1000), Effect::Started);
-        assert_eq!(word(&device, 0x70), 15);
-        assert!(device.running_queue(1).is_some());
-        let notify = device.write(0x50, &1_u32.to_le_bytes(), &memory());
-        assert_eq!(notify, Effect::Notified(1));
-        device.write(0x70, &[0; 4], &memory());
-        assert_eq!(word(&device, 0x70), 0);
-        assert!(device.running_queue(0).is_none());
-    }
-
-    #[test]
-    fn a_driver_of_the_old_kind_is_not_started() {
-        let mut device = device();
-        assert_eq!(start(&mut device, 0, 0x1000), Effect::Nothing);
-        assert_eq!(word(&device, 0x70), 7 | 64, "features refused, needs reset");
-        assert!(device.running_queue(0).is_none());
-    }
-
-    #[test]
-    fn a_feature_that_was_not_offered_is_refused() {
-        let mut device = device();
-        assert_eq!(start(&mut device, 3, 0x1000), Effect::Nothing);
-        assert_eq!(word(&device, 0x70) & 8, 0);
-    }
-
-    #[test]
-    fn a_queue_outside_of_memory_stops_the_device() {
-        let mut device = device();
-        assert_eq!(start(&mut device, 1, 0xffff_f000), Effect::Nothing);
-        assert_eq!(word(&device, 0x70) & 64, 64);
-        assert!(device.running_queue(0).is_none());
-    }
-
-    #[test]
-    fn configuration_is_read_in_any_width() {
-        let device = device();
-        let mut data = [9; 8];
-        device.read(0x100, &mut data);
-        assert_eq!(data, [1, 2, 3, 4, 5, 6, 0, 0]);
-        let mut data = [9; 2];
-        device.read(0x104, &mut data);
-        assert_eq!(data, [5, 6]);
-        device.read(0xfff, &mut data);
-        assert_eq!(data, [0, 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_driver_makes_it_panic(
-            accesses in prop::collection::vec(
-                (any::<bool>(), 0_u64..0x120, prop::collection::vec(any::<u8>(), 0..9)), 1..300
-            )
-        ) {
-            let memory = memory();
-            let mut device = device();
-            for (is_write, offset, mut data) in accesses {
-                if is_write {
-                    device.write(offset, &data, &memory);
-                } else {
-                    device.read(offset, &mut data);
-                }
-            }
-            let status = word(&device, 0x70);
-            if device.running_queue(0).is_some() {
-                prop_assert_eq!(status & (4 | 8 | 64), 12);
-            }
-        }
-    }
+fn is_running(status: u32) -> bool {
+    status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET) == STATUS_DRIVER_OK
 }

@@ -19,7 +19,7 @@ use nix::{
 const DEVICE: &str = "/dev/net/tun";
 
 /// Header of virtio 1.0 and later, with the number of buffers.
-pub(in crate::vmm) const HEADER_BYTES: usize = 12;
+pub(super) const HEADER_BYTES: usize = 12;
 
 /// Whole Ethernet frames, each after a header.
 const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -76,16 +76,16 @@ impl Tap {
 
     /// A header and a frame; `WouldBlock` if there is none.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        match self.0.read(buffer)? {
+            // Nobody holds the socket's other end any more.
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => Ok(length),
+        }
     }
 
     /// A header and a frame, as one.
     pub(super) fn write(&mut self, packet: &[u8]) -> io::Result<()> {
         self.0.write(packet).map(drop)
-    }
-
-    pub(in crate::vmm) fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
     }
 }
 

@@ -1,0 +1,4 @@
+mod block;
+mod registers;
+pub(in crate::vmm) mod rig;
+mod state;
