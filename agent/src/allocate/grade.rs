@@ -5,8 +5,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::policy::{Policy, scaled};
-use crate::model::{Amounts, Demand, Grade, Plan, Priority, Risk};
+use super::policy::Policy;
+use crate::model::{Amounts, Demand, Grade, Plan, Priority, Risk, scaled};
 
 /// A demand, and what it has got so far.
 pub(super) struct Candidate<'d> {

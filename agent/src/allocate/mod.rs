@@ -31,6 +31,7 @@
 //! How it fails: it cannot. Nonsense in (a need beyond all bounds) is a
 //! refusal out.
 
+mod demand;
 mod divide;
 mod grade;
 mod policy;
@@ -42,7 +43,8 @@ use crate::model::{
 };
 use grade::{Candidate, Left};
 
-pub use policy::{Policy, Portion, Reserve, Thresholds};
+pub use demand::demands;
+pub use policy::{Policy, Thresholds};
 
 /// Plans for instances with unique names. `capacity` is the whole host's.
 pub fn plan(

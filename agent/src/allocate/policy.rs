@@ -1,61 +1,6 @@
 //! What an operator allows ghosts to take, and the planner's constants.
 
-use crate::model::{Amounts, Grade, Need, Risk};
-
-/// Part of something the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Portion {
-    /// In the resource's own unit; never more than the host has.
-    Absolute(u64),
-    /// 0 to 100.
-    Percent(u8),
-}
-
-impl Portion {
-    fn of(self, whole: u64) -> u64 {
-        match self {
-            Self::Absolute(amount) => amount.min(whole),
-            Self::Percent(percent) => scaled(whole, u64::from(percent.min(100)), 100),
-        }
-    }
-}
-
-/// What all ghosts of this host together may take at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reserve {
-    pub memory: Portion,
-    /// How much of that memory may be in huge pages; a percentage is one of
-    /// the host's memory.
-    pub huge_pages: Portion,
-    pub cpu: Portion,
-    pub bandwidth: Portion,
-}
-
-impl Default for Reserve {
-    /// A quarter of the host for what its peers may lose: a host of four can
-    /// then carry the ghosts of another one that is as full as itself. No
-    /// huge pages, because they are taken from everybody else on the host and
-    /// only an operator knows whether there are any to spare.
-    fn default() -> Self {
-        Self {
-            memory: Portion::Percent(25),
-            huge_pages: Portion::Absolute(0),
-            cpu: Portion::Percent(25),
-            bandwidth: Portion::Percent(25),
-        }
-    }
-}
-
-impl Reserve {
-    pub fn of(&self, capacity: &Amounts) -> Amounts {
-        Amounts {
-            memory_bytes: self.memory.of(capacity.memory_bytes),
-            huge_pages: self.huge_pages.of(capacity.huge_pages),
-            cpu_milli: self.cpu.of(capacity.cpu_milli),
-            bandwidth: self.bandwidth.of(capacity.bandwidth),
-        }
-    }
-}
+use crate::model::{Amounts, Grade, HUGE_PAGE_BYTES, Need, Reserve, Risk, scaled};
 
 /// From which risk on a grade is worth its price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +62,8 @@ impl Default for Policy {
 impl Policy {
     /// What a grade takes beyond the one below it.
     pub(super) fn step(&self, need: &Need, grade: Grade) -> Amounts {
-        let pages = need.memory_bytes.div_ceil(crate::model::HUGE_PAGE_BYTES);
-        let rounded = pages.saturating_mul(crate::model::HUGE_PAGE_BYTES);
+        let pages = need.memory_bytes.div_ceil(HUGE_PAGE_BYTES);
+        let rounded = pages.saturating_mul(HUGE_PAGE_BYTES);
         match grade {
             Grade::None => Amounts::default(),
             Grade::Lazy => Amounts {
@@ -168,10 +113,4 @@ impl Policy {
         let length = asked.max(sustained).min(u64::from(self.epoch_ms_max));
         u32::try_from(length).unwrap_or(self.epoch_ms_max)
     }
-}
-
-/// `amount * part / whole`, rounded down, without overflow on the way.
-pub(super) fn scaled(amount: u64, part: u64, whole: u64) -> u64 {
-    let product = u128::from(amount) * u128::from(part);
-    u64::try_from(product / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }

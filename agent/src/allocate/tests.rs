@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Need, Owner, Priority};
+use crate::model::{Need, Owner, Portion, Priority, Reserve};
 
 const MIB: u64 = 1 << 20;
 

@@ -1,12 +1,15 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use agent_common::abi::names::PIN_ROOT;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{control::SOCKET_PATH, model::InstanceName};
+use crate::{
+    control::SOCKET_PATH,
+    model::{IdError, InstanceName, Risk, RiskError},
+};
 
 /// Look at and drive ghostd on this host.
 ///
@@ -90,6 +93,12 @@ pub enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Which ghosts get what of the reserve, and what was refused and why
+    Plan {
+        /// Also show what would change if an instance had this risk; nothing changes by it
+        #[arg(long, value_name = "NAME=RISK")]
+        risk: Vec<SupposedRisk>,
+    },
     /// Have the daemon read its configuration again
     Reload,
     /// Write completions for a shell to standard output
@@ -150,4 +159,25 @@ pub struct Way {
     /// Store to the pinned switch without the daemon; refused while one answers within 3 seconds
     #[arg(long)]
     pub offline: bool,
+}
+
+/// A risk that an instance is supposed to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupposedRisk {
+    pub instance: InstanceName,
+    pub risk: Risk,
+}
+
+impl FromStr for SupposedRisk {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((instance, risk)) = text.split_once('=') else {
+            return Err("write it as NAME=RISK, such as web1=0.4".to_owned());
+        };
+        Ok(Self {
+            instance: instance.parse().map_err(|e: IdError| e.to_string())?,
+            risk: risk.parse().map_err(|e: RiskError| e.to_string())?,
+        })
+    }
 }

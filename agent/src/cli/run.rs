@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    args::{Args, Color, Command, Output},
+    args::{Args, Color, Command, Output, SupposedRisk},
     clean,
     client::Client,
     doctor,
@@ -20,7 +20,9 @@ use super::{
     look::Look,
     offline, probe, render, switch,
 };
-use crate::control::dto::{EventLine, FindingDto, OutcomeDto, RoutesDto, Severity, StatusDto};
+use crate::control::dto::{
+    EventLine, FindingDto, OutcomeDto, PlanDto, RoutesDto, Severity, StatusDto,
+};
 
 /// Between the two readings of `doctor`: packets of any real trouble come
 /// more often than this.
@@ -102,6 +104,7 @@ async fn carry_out(args: &Args) -> Result<Exit, CliError> {
             };
             clean::run(&plan, &client, &args.pins, &screen).await
         }
+        Command::Plan { risk } => plan(&client, &screen, risk).await,
         Command::Reload => {
             let outcome: OutcomeDto = client.post("/v1/reload").await?;
             screen.show(&outcome, |o, _| {
@@ -160,6 +163,19 @@ async fn routes(
     };
     screen.show(&routes, render::routes)?;
     Ok(exit)
+}
+
+async fn plan(client: &Client, screen: &Screen, risks: &[SupposedRisk]) -> Result<Exit, CliError> {
+    let risks = risks.iter().map(|r| format!("{}={}", r.instance, r.risk));
+    let risks: Vec<String> = risks.collect();
+    let uri = if risks.is_empty() {
+        "/v1/plan".to_owned()
+    } else {
+        format!("/v1/plan?risk={}", risks.join(","))
+    };
+    let plan: PlanDto = client.get(&uri).await?;
+    screen.show(&plan, render::plan)?;
+    Ok(Exit::Good)
 }
 
 async fn events(

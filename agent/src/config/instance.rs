@@ -8,12 +8,13 @@ use super::{
     address::{self, Written},
     problem::{Draft, Problems, Span},
     read::{Section, Value},
+    reserve,
     schema::InstancePlace,
     sections,
     vm::{self, FoundVm},
 };
 use crate::model::{
-    Affinity, InstanceName, InstanceSpec, L4, PortSpec, Protocol, RouteSpec, Service, Target,
+    Affinity, InstanceName, InstanceSpec, L4, PortSpec, Protocol, RouteSpec, Service, Stake, Target,
 };
 
 /// A minute without a packet: longer than the pauses of a busy connection,
@@ -42,6 +43,7 @@ pub(super) struct Found {
     pub(super) routes: Vec<FoundRoute>,
     pub(super) ports: Vec<(PortSpec, Span)>,
     pub(super) vm: Option<FoundVm>,
+    stake: Stake,
 }
 
 /// A route and where its parts stand.
@@ -67,6 +69,7 @@ impl Found {
             routes: self.routes.into_iter().map(|route| route.spec).collect(),
             ports,
             vm: self.vm.map(|vm| vm.spec),
+            stake: self.stake,
         };
         let place = InstancePlace {
             cgroup: cgroup_span,
@@ -92,6 +95,7 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
     let said = written.is_some();
     let affinity = affinity(written.as_ref(), &mut section, problems);
 
+    let stake = reserve::stake(&mut section, problems);
     let vm = section.section("vm", "[instance.vm]", problems);
     let vm_span = vm.as_ref().map(|section| section.span.clone());
     let vm = vm.and_then(|section| vm::read(section, problems));
@@ -146,6 +150,7 @@ pub(super) fn read(mut section: Section<'_>, problems: &mut Problems) -> Found {
         routes,
         ports,
         vm,
+        stake,
     }
 }
 
@@ -161,7 +166,7 @@ fn instance_name(value: &Value<'_>, problems: &mut Problems) -> Option<InstanceN
     }
 }
 
-fn owner_name(value: &Value<'_>, problems: &mut Problems) -> Option<String> {
+pub(super) fn owner_name(value: &Value<'_>, problems: &mut Problems) -> Option<String> {
     let text = value.string(problems)?;
     if text.is_empty() || text.len() > OWNER_BYTES_MAX || text.contains(char::is_control) {
         let message = format!("an owner is 1 to {OWNER_BYTES_MAX} bytes of printable text");

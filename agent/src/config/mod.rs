@@ -15,6 +15,7 @@ mod instance;
 mod overlap;
 mod problem;
 mod read;
+mod reserve;
 mod schema;
 mod sections;
 mod vm;
@@ -65,6 +66,8 @@ fn read_root(document: &DeTable<'_>, source: &Source, problems: &mut Problems) -
     let limits = root.section("limits", "[limits]", problems);
     let api = root.section("api", "[api]", problems);
     let ghosts = root.section("ghosts", "[ghosts]", problems);
+    let reserve = root.section("reserve", "[reserve]", problems);
+    let owners = root.sections("owner", "[[owner]]", problems);
     let instances = root.sections("instance", "[[instance]]", problems);
     root.finish(problems);
 
@@ -74,6 +77,7 @@ fn read_root(document: &DeTable<'_>, source: &Source, problems: &mut Problems) -
     let limits = sections::limits(limits, problems);
     let api = sections::api(api, problems);
     let ghosts = sections::ghosts(ghosts, problems);
+    let allocation = reserve::allocation(reserve, owners, problems);
     let found: Vec<_> = instances
         .into_iter()
         .flatten()
@@ -93,6 +97,7 @@ fn read_root(document: &DeTable<'_>, source: &Source, problems: &mut Problems) -
         limits,
         api,
         ghosts,
+        allocation,
         instances,
         warnings: Vec::new(),
         places,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::problem::{Problem, Source, Span};
-use crate::model::{InstanceSpec, Limits, UplinkMode};
+use crate::model::{Allocation, InstanceSpec, Limits, UplinkMode};
 
 /// A configuration that is complete and contradicts itself nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Config {
     pub limits: Limits,
     pub api: ApiConfig,
     pub ghosts: GhostsConfig,
+    /// `[reserve]` and `[[owner]]`
+    pub allocation: Allocation,
     pub instances: Vec<InstanceSpec>,
     /// What is odd, but no mistake. For the log.
     pub warnings: Vec<Problem>,

@@ -25,7 +25,7 @@ use super::{
     },
     events, findings,
     openapi::{self, Common, FromDriver, Missing, NotTracked, Refused, Stopping},
-    respond,
+    plan, respond,
     server::Limits,
 };
 use crate::{
@@ -59,6 +59,7 @@ pub(super) fn router(context: Context, access: Access) -> Router {
         .route("/v1/host-switch/{action}", post(move_host_switch))
         .route("/v1/reload", post(reload))
         .route("/v1/events", get(event_stream))
+        .route("/v1/plan", get(plan::plan))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(
@@ -119,7 +120,7 @@ pub(super) struct EventsQuery {
 }
 
 type PathOf<T> = Result<Path<T>, PathRejection>;
-type QueryOf<T> = Result<Query<T>, QueryRejection>;
+pub(super) type QueryOf<T> = Result<Query<T>, QueryRejection>;
 
 fn path<T>(path: PathOf<T>) -> Result<T, Problem> {
     path.map(|Path(value)| value).map_err(|e| {
@@ -131,7 +132,7 @@ fn path<T>(path: PathOf<T>) -> Result<T, Problem> {
     })
 }
 
-fn query<T>(query: QueryOf<T>) -> Result<T, Problem> {
+pub(super) fn query<T>(query: QueryOf<T>) -> Result<T, Problem> {
     query.map(|Query(value)| value).map_err(|e| {
         Problem::new(
             Kind::BadRequest,
@@ -141,7 +142,7 @@ fn query<T>(query: QueryOf<T>) -> Result<T, Problem> {
     })
 }
 
-fn instance_name(name: &str) -> Result<InstanceName, Problem> {
+pub(super) fn instance_name(name: &str) -> Result<InstanceName, Problem> {
     InstanceName::from_str(name).map_err(|e| {
         let hint = "`ghostctl switch show` lists the instances";
         Problem::new(Kind::BadRequest, e.to_string(), Some(hint))
@@ -149,7 +150,7 @@ fn instance_name(name: &str) -> Result<InstanceName, Problem> {
 }
 
 impl Context {
-    async fn ask(&self, command: Command, peer: &Peer) -> Result<Answer, Problem> {
+    pub(super) async fn ask(&self, command: Command, peer: &Peer) -> Result<Answer, Problem> {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             command,
@@ -178,7 +179,7 @@ impl Context {
     async fn snapshot(&self, peer: &Peer) -> Result<Snapshot, Problem> {
         match self.ask(Command::Snapshot, peer).await? {
             Answer::Snapshot(seen) => Ok(*seen),
-            Answer::Done | Answer::Unchanged => Err(confused()),
+            Answer::Done | Answer::Unchanged | Answer::Planned(_) => Err(confused()),
         }
     }
 
@@ -186,12 +187,12 @@ impl Context {
         match self.ask(command, peer).await? {
             Answer::Done => Ok(Json(OutcomeDto::Done)),
             Answer::Unchanged => Ok(Json(OutcomeDto::Unchanged)),
-            Answer::Snapshot(_) => Err(confused()),
+            Answer::Snapshot(_) | Answer::Planned(_) => Err(confused()),
         }
     }
 }
 
-fn confused() -> Problem {
+pub(super) fn confused() -> Problem {
     Problem::new(
         Kind::Internal,
         "the driver gave an answer of the wrong kind",

@@ -17,6 +17,7 @@ mod events;
 pub mod findings;
 pub mod openapi;
 mod peer;
+mod plan;
 mod respond;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -16,6 +16,7 @@ use utoipa::{
 use super::{
     api,
     dto::{Kind, Problem},
+    plan,
 };
 
 #[derive(OpenApi)]
@@ -37,6 +38,7 @@ use super::{
         api::move_host_switch,
         api::reload,
         api::event_stream,
+        plan::plan,
         page
     ),
     components(schemas(Problem, api::SwitchAction, api::HostAction))
@@ -71,6 +73,7 @@ problems! {
         DriverTimeout "The driver did not answer in time; a command may still be carried out";
     Missing: UnknownInstance "There is no such instance or action";
     NotTracked: NotTracked "Flows of the instance are not tracked, so it cannot drain";
+    NoMicrovm: NoMicrovm "ghostd makes no ghost of the instance";
     Refused: ConfigRefused "The new configuration is wrong and the old one stays; `detail` is the full diagnostic";
     Stopping: ShuttingDown "The daemon is shutting down";
 }

@@ -7,13 +7,14 @@ use agent_common::abi::{
 };
 
 use crate::{
+    allocate::{self, Policy, supposing},
     model::{
-        CounterIndex, EventView, HostView, Ifindex, InstanceView, L4, PortView, Protocol,
-        RouteSpec, RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView,
-        XdpMode,
+        Amounts, CounterIndex, Demand, EventView, HostView, Ifindex, InstanceName, InstanceView,
+        L4, Need, Planned, PortView, Priority, Protocol, Risk, RouteSpec, RouteView, Service,
+        SlotIndex, Snapshot, SwitchView, Target, UplinkView, XdpMode,
     },
     orchestrate::{
-        command::Caller,
+        command::{Answer, Caller, Refusal},
         event::{self, DrainEnd},
     },
 };
@@ -242,4 +243,46 @@ pub(crate) fn event_kinds() -> Vec<event::EventKind> {
         event::EventKind::Lost { count: 12 },
         event::EventKind::Stopping,
     ]
+}
+
+/// A plan for a host with little to spare: `web` and `big` are microVMs, `db`
+/// is none.
+pub(crate) fn planned(risks: &[(InstanceName, Risk)]) -> Result<Answer, Refusal> {
+    let ghost = |name: &str, at: &str, memory_mib: u64| Demand {
+        name: name.parse().unwrap(),
+        owner: None,
+        priority: Priority::ORDINARY,
+        risk: at.parse().unwrap(),
+        need: Need {
+            memory_bytes: memory_mib << 20,
+            working_set_bytes: memory_mib << 16,
+            vcpus: 2,
+            dirty_rate: memory_mib << 14,
+        },
+    };
+    let demand = vec![
+        ghost("big", "0.2", 2048),
+        ghost("calm", "0.001", 64),
+        ghost("web", "0.1", 512),
+    ];
+    let capacity = Amounts {
+        memory_bytes: 9 << 30,
+        huge_pages: 9 << 9,
+        cpu_milli: 8000,
+        bandwidth: 125_000_000,
+    };
+    let (supposed, unknown) = supposing(demand.clone(), risks);
+    if let Some(name) = unknown.first() {
+        return Err(match name.as_str() {
+            "db" => Refusal::NoMicrovm(name.clone()),
+            _ => Refusal::UnknownInstance(name.clone()),
+        });
+    }
+    let plan = allocate::plan(None, &demand, &capacity, &Policy::default());
+    let supposed = allocate::plan(Some(&plan), &supposed, &capacity, &Policy::default());
+    Ok(Answer::Planned(Box::new(Planned {
+        plan,
+        capacity,
+        supposed: (!risks.is_empty()).then_some(supposed),
+    })))
 }

@@ -157,6 +157,7 @@ pub(super) fn wanted(config: Config) -> Wanted {
             .collect(),
         replace_foreign: config.steering.replace_foreign,
         instances: config.instances,
+        allocation: config.allocation,
     }
 }
 

@@ -17,6 +17,7 @@ pub struct RiskError;
 
 impl Risk {
     pub const NONE: Self = Self(0);
+    pub const TENTH: Self = Self(100_000);
     pub const CERTAIN: Self = Self(1_000_000);
 
     /// `None` above a million.
@@ -251,6 +252,15 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     pub reserve: Amounts,
     pub used: Amounts,
+}
+
+/// The plan, and how it would be under other risks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    pub plan: Plan,
+    pub capacity: Amounts,
+    /// If risks were supposed.
+    pub supposed: Option<Plan>,
 }
 
 impl Plan {

@@ -4,15 +4,17 @@
 
 mod allocation;
 mod ids;
+mod reserve;
 mod spec;
 mod view;
 mod vm;
 
 pub use allocation::{
-    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Priority, Reason, Refusal,
-    Resource, Risk, RiskError, Shortage,
+    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Planned, Priority, Reason,
+    Refusal, Resource, Risk, RiskError, Shortage,
 };
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
+pub use reserve::{Allocation, Portion, Reserve, Stake, scaled};
 pub use spec::{
     Affinity, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Target, UplinkMode,
 };

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use agent_common::abi::{FenceMode, Side};
 
-use super::{InstanceName, VmSpec};
+use super::{InstanceName, Stake, VmSpec};
 
 /// Protocols that have ports a route can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +114,7 @@ pub struct InstanceSpec {
     pub ports: Vec<PortSpec>,
     /// A microVM that this host runs; `None` for one that others run.
     pub vm: Option<VmSpec>,
+    pub stake: Stake,
 }
 
 /// How XDP programs are attached.

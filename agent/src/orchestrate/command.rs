@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::model::{InstanceName, Snapshot};
+use crate::model::{InstanceName, Planned, Risk, Snapshot};
 
 /// Requests that wait for the driver; more are refused as busy. A person or a
 /// script works one at a time, so a deep queue would only hide a stuck driver.
@@ -39,6 +39,9 @@ pub enum Command {
     Reload,
     /// Read what the kernel holds.
     Snapshot,
+    /// Who gets what of the reserve, and what would change if some risks were
+    /// others.
+    Plan(Vec<(InstanceName, Risk)>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub enum Answer {
     /// The switch was already there; nothing was stored.
     Unchanged,
     Snapshot(Box<Snapshot>),
+    Planned(Box<Planned>),
 }
 
 /// Why a command was not carried out. Nothing has changed.
@@ -54,6 +58,8 @@ pub enum Answer {
 pub enum Refusal {
     #[error("there is no instance `{0}`")]
     UnknownInstance(InstanceName),
+    #[error("instance `{0}` has no [instance.vm], so ghostd makes no ghost of it")]
+    NoMicrovm(InstanceName),
     #[error(
         "instance `{0}` cannot drain: its affinity is `none`, so no flows are tracked; use `restore`"
     )]

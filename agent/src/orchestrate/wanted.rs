@@ -9,8 +9,8 @@ use std::{
 use agent_common::abi::Side;
 
 use crate::model::{
-    Affinity, Ifindex, InstanceName, InstanceSpec, RouteSpec, Target, Trouble, UplinkMode,
-    UplinkView, XdpMode,
+    Affinity, Allocation, Ifindex, InstanceName, InstanceSpec, RouteSpec, Target, Trouble,
+    UplinkMode, UplinkView, XdpMode,
 };
 
 /// The configuration, as far as it can change while the daemon runs.
@@ -20,6 +20,7 @@ pub struct Wanted {
     /// Take foreign XDP programs off instead of refusing.
     pub replace_foreign: bool,
     pub instances: Vec<InstanceSpec>,
+    pub allocation: Allocation,
 }
 
 /// The program an interface is to carry.
@@ -137,7 +138,7 @@ mod tests {
     use agent_common::abi::FenceMode;
 
     use super::*;
-    use crate::model::{PortSpec, Service};
+    use crate::model::{PortSpec, Service, Stake};
 
     #[test]
     fn uplinks_without_a_program_and_in_another_mode_are_trouble() {
@@ -168,6 +169,7 @@ mod tests {
             uplinks: uplinks.map(|(name, mode)| (name.to_owned(), mode)).into(),
             replace_foreign: false,
             instances: vec![web],
+            allocation: Allocation::default(),
         };
         let present = ["asked", "bare", "dead", "good", "vnet1"];
         let present = present.map(|name| (name.to_owned(), index)).into();
@@ -198,6 +200,7 @@ mod tests {
             owner: None,
             cgroup: None,
             armed,
+            stake: Stake::default(),
             affinity: Affinity::None,
             routes: vec![RouteSpec {
                 service: Service {
@@ -224,6 +227,7 @@ mod tests {
             uplinks: BTreeMap::from([("up0".to_owned(), UplinkMode::Auto)]),
             replace_foreign: false,
             instances: vec![instance("web", true, 1), instance("db", false, 2)],
+            allocation: Allocation::default(),
         }
     }
 

@@ -202,7 +202,7 @@ impl Pins {
                 let snapshot = self.snapshot().map_err(|e| refusal(&e))?;
                 Ok(Answer::Snapshot(Box::new(snapshot)))
             }
-            Command::Reload => Err(Refusal::Kernel(
+            Command::Reload | Command::Plan(_) => Err(Refusal::Kernel(
                 "only a running ghostd reads the configuration".to_owned(),
             )),
         }

@@ -5,7 +5,9 @@ use std::{path::Path, time::Duration};
 use agent_common::abi::{FenceMode, Side};
 use ghostd::{
     config::{Colour, Config, Group, parse},
-    model::{Affinity, L4, Limits, Protocol, Target, UplinkMode},
+    model::{
+        Affinity, L4, Limits, Portion, Priority, Protocol, Reserve, Stake, Target, UplinkMode,
+    },
 };
 
 fn read(text: &str) -> Config {
@@ -27,6 +29,10 @@ fn defaults_are_what_the_example_says() {
     assert_eq!(default.limits, example.limits);
     assert_eq!(default.limits, Limits::default());
     assert_eq!(default.api, example.api);
+    assert_eq!(default.allocation.reserve, example.allocation.reserve);
+    assert_eq!(default.allocation.reserve, Reserve::default());
+    assert_eq!(example.allocation.owners[0].priority, Priority::ORDINARY);
+    assert_eq!(example.allocation.owners[0].share_percent, 100);
     assert_eq!(default.steering.mode, UplinkMode::Auto);
     assert_eq!(default.steering.pins, Path::new("/sys/fs/bpf/ghostd"));
     assert_eq!(default.api.socket, Path::new("/run/ghostd/ghostd.sock"));
@@ -43,6 +49,8 @@ fn defaults_are_what_the_example_says() {
     );
     let (short, long) = (&read(&short).instances[0], &example.instances[0]);
     assert_eq!((short.armed, short.affinity), (long.armed, long.affinity));
+    assert_eq!(short.stake, long.stake);
+    assert_eq!(short.stake, Stake::default());
     assert_eq!(short.routes[0], long.routes[0]);
     assert_eq!(short.ports[0], long.ports[0]);
 }
@@ -263,4 +271,19 @@ fn the_microvm_of_the_example() {
         example.ghosts.vmm.as_deref(),
         Some(Path::new("/usr/bin/ghost-vmm"))
     );
+}
+
+#[test]
+fn parts_of_the_host_have_units() {
+    let text = format!(
+        "{SMALLEST}[reserve]\nmemory = \"8GiB\"\nhuge_pages = \"10%\"\n\
+         cpu = 3\nbandwidth = \"500 Mbit\"\n"
+    );
+    let expected = Reserve {
+        memory: Portion::Absolute(8 << 30),
+        huge_pages: Portion::Percent(10),
+        cpu: Portion::Absolute(3000),
+        bandwidth: Portion::Absolute(62_500_000),
+    };
+    assert_eq!(read(&text).allocation.reserve, expected);
 }

@@ -12,10 +12,12 @@ use std::{
 
 use agent_common::abi::{ABI_VERSION, Position, RouteCounters};
 use ghostd::{
+    allocate::{Policy, plan, supposing},
     control::{ApiState, access::Access, bind, serve},
     model::{
-        CounterIndex, HostView, Ifindex, InstanceView, RouteSpec, RouteView, Service, SlotIndex,
-        Snapshot, SwitchView, Target, UplinkView, XdpMode,
+        Amounts, CounterIndex, Demand, HostView, Ifindex, InstanceName, InstanceView, Need,
+        Planned, Priority, Risk, RouteSpec, RouteView, Service, SlotIndex, Snapshot, SwitchView,
+        Target, UplinkView, XdpMode,
     },
     orchestrate::{
         command::{self, Answer, Command as Wish, Refusal, Subject},
@@ -192,9 +194,43 @@ fn driver(uplink: Option<XdpMode>) -> mpsc::Sender<command::Request> {
     requests
 }
 
+/// `web` is a microVM that a small host has room for, if only lazily.
+fn planned(risks: &[(InstanceName, Risk)]) -> Result<Answer, Refusal> {
+    let web = Demand {
+        name: "web".parse().unwrap(),
+        owner: None,
+        priority: Priority::ORDINARY,
+        risk: "0.02".parse().unwrap(),
+        need: Need {
+            memory_bytes: 64 << 20,
+            working_set_bytes: 8 << 20,
+            vcpus: 1,
+            dirty_rate: 8 << 20,
+        },
+    };
+    let capacity = Amounts {
+        memory_bytes: 256 << 20,
+        huge_pages: 128,
+        cpu_milli: 2000,
+        bandwidth: 125_000_000,
+    };
+    let (supposed, unknown) = supposing(vec![web.clone()], risks);
+    if let Some(name) = unknown.into_iter().next() {
+        return Err(Refusal::UnknownInstance(name));
+    }
+    let made = plan(None, &[web], &capacity, &Policy::default());
+    let supposed = plan(Some(&made), &supposed, &capacity, &Policy::default());
+    Ok(Answer::Planned(Box::new(Planned {
+        plan: made,
+        capacity,
+        supposed: (!risks.is_empty()).then_some(supposed),
+    })))
+}
+
 fn answer(wish: &Wish, uplink: Option<XdpMode>) -> Result<Answer, Refusal> {
     let name = match wish {
         Wish::Snapshot => return Ok(Answer::Snapshot(Box::new(snapshot(uplink)))),
+        Wish::Plan(risks) => return planned(risks),
         Wish::Reload => return Err(Refusal::Config("line 3: unknown key `adr`".to_owned())),
         Wish::Throw(Subject::Host) | Wish::Restore(Subject::Host) => return Ok(Answer::Done),
         Wish::Throw(Subject::Instance(name)) | Wish::Restore(Subject::Instance(name)) => name,

@@ -62,6 +62,51 @@ fn status_says_by_its_exit_how_the_host_is() {
 }
 
 #[test]
+fn the_plan_is_shown_and_what_would_change() {
+    let daemon = Daemon::healthy();
+    let plan = daemon.folder.ghostctl(&["plan"]);
+    assert_eq!(code(&plan), 0, "{}", err(&plan));
+    assert!(
+        out(&plan).contains("\nweb       0.02  lazy "),
+        "{}",
+        out(&plan)
+    );
+    assert!(!out(&plan).contains("supposed"));
+
+    let plan = daemon.folder.ghostctl(&["plan", "--risk", "web=0.4"]);
+    assert!(
+        out(&plan).contains("\n    risk 0.02 -> 0.4\n"),
+        "{}",
+        out(&plan)
+    );
+    assert!(
+        out(&plan).contains("web: its ghost's memory is not "),
+        "{}",
+        out(&plan)
+    );
+    let shown = json(
+        &daemon
+            .folder
+            .ghostctl(&["-o", "json", "plan", "--risk", "web=0.4"]),
+    );
+    let change = &shown["supposed"]["changes"][0];
+    assert_eq!(change["from"]["grade"], "lazy");
+    assert_eq!(change["to"]["risk"], 0.4);
+
+    let unknown = daemon.folder.ghostctl(&["plan", "--risk", "db=0.4"]);
+    assert_eq!(code(&unknown), 1);
+    assert!(
+        err(&unknown).contains("there is no instance `db`"),
+        "{}",
+        err(&unknown)
+    );
+    for wrong in ["web", "web=1.5", "web=40%", "Web=0.4"] {
+        let wrong = daemon.folder.ghostctl(&["plan", "--risk", wrong]);
+        assert_eq!(code(&wrong), 2, "{}", err(&wrong));
+    }
+}
+
+#[test]
 fn colour_is_there_when_it_is_asked_for() {
     let daemon = Daemon::healthy();
     let status = daemon.folder.ghostctl(&["--color", "always", "status"]);

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// Rooms below the driver, each of which knows no other.
-const IO_ROOMS: &[&str] = &["config", "control", "steer", "vmm"];
+const IO_ROOMS: &[&str] = &["config", "control", "enforce", "steer", "vmm"];
 
 const SOURCES: &str = "agent/src/";
 

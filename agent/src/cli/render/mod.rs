@@ -5,6 +5,7 @@
 
 mod events;
 mod findings;
+mod plan;
 mod routes;
 mod status;
 mod switches;
@@ -13,6 +14,7 @@ mod tests;
 
 pub use events::event_line;
 pub use findings::findings;
+pub use plan::plan;
 pub use routes::routes;
 pub use status::{brief, status};
 pub use switches::{host_switch, outcome, switches};

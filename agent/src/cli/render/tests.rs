@@ -10,13 +10,17 @@ use crate::{
     cli::{doctor, facts::*, look::Look},
     control::{
         dto::{
-            EventLine, FindingDto, OutcomeDto, RoutesDto, Severity, Source, StatusDto, SwitchesDto,
+            EventLine, FindingDto, OutcomeDto, PlanDto, RoutesDto, Severity, Source, StatusDto,
+            SwitchesDto,
         },
         findings::of_snapshot,
         sample,
     },
     model::Snapshot,
-    orchestrate::event::{Event, EventKind},
+    orchestrate::{
+        command::Answer,
+        event::{Event, EventKind},
+    },
 };
 
 /// Compares with `agent/golden/NAME.txt`; BLESS=1 writes it.
@@ -125,6 +129,35 @@ fn tables_of_switches_and_routes() {
         routes(&RoutesDto::of(&seen, Some("nobody")), piped),
         "no routes\n"
     );
+}
+
+#[test]
+fn plans() {
+    let planned = |risks: &[(&str, &str)]| {
+        let parsed = risks
+            .iter()
+            .map(|(name, risk)| (name.parse().unwrap(), risk.parse().unwrap()));
+        match sample::planned(&parsed.collect::<Vec<_>>()) {
+            Ok(Answer::Planned(planned)) => PlanDto::from(&*planned),
+            other => panic!("{other:?}"),
+        }
+    };
+    let look = Look {
+        color: false,
+        width: Some(80),
+    };
+    let cases = [
+        ("plan", planned(&[])),
+        ("plan_supposed", planned(&[("web", "0.5"), ("calm", "0.3")])),
+    ];
+    for (name, dto) in cases {
+        let text = plan(&dto, look);
+        fits(&text);
+        golden(name, &text);
+    }
+    let mut empty = planned(&[]);
+    empty.grants.clear();
+    assert!(plan(&empty, look).ends_with("no instance is a microVM of ghostd's\n"));
 }
 
 #[test]

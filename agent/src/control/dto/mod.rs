@@ -7,12 +7,17 @@
 
 mod answer;
 mod event;
+mod plan;
 mod problem;
 mod route;
 mod state;
 
 pub use answer::{FindingDto, HealthDto, OutcomeDto, Severity};
 pub use event::{CallerDto, DrainEndDto, EventLine, RebootDto, TriggerDto, WhatDto};
+pub use plan::{
+    AmountsDto, ChangeDto, GradeDto, GrantDto, PlanDto, ReasonDto, RefusalDto, ResourceDto,
+    ShortageDto, SupposedDto,
+};
 pub use problem::{Kind, Problem};
 pub use route::{CountersDto, ProtocolDto, RouteDto, RoutesDto, ServiceDto, TargetDto, TrafficDto};
 pub use state::{

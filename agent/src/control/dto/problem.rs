@@ -29,6 +29,7 @@ pub enum Kind {
     Forbidden,
     NotFound,
     UnknownInstance,
+    NoMicrovm,
     MethodNotAllowed,
     BodyTimeout,
     NotTracked,
@@ -55,6 +56,7 @@ impl Kind {
             Self::UnknownInstance => (404, "unknown-instance", "Unknown instance"),
             Self::MethodNotAllowed => (405, "method-not-allowed", "Method not allowed"),
             Self::BodyTimeout => (408, "body-timeout", "The request body did not arrive"),
+            Self::NoMicrovm => (409, "no-microvm", "Not a microVM of ghostd's"),
             Self::NotTracked => (409, "not-tracked", "The switch cannot drain"),
             Self::BodyTooLarge => (413, "body-too-large", "The request body is too large"),
             Self::ConfigRefused => (422, "config-refused", "Configuration refused"),
@@ -86,6 +88,10 @@ impl From<Refusal> for Problem {
             Refusal::UnknownInstance(_) => (
                 Kind::UnknownInstance,
                 "`ghostctl switch show` lists the instances",
+            ),
+            Refusal::NoMicrovm(_) => (
+                Kind::NoMicrovm,
+                "give it an [instance.vm] and run `ghostctl reload`",
             ),
             Refusal::NotTracked(_) => (
                 Kind::NotTracked,

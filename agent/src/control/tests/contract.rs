@@ -100,7 +100,7 @@ type Check = fn(&str) -> Result<(), serde_json::Error>;
 
 /// A good request to each operation, one the driver would refuse, and how to
 /// read the good answer.
-const OPERATIONS: [(&str, &str, &str, Check); 10] = [
+const OPERATIONS: [(&str, &str, &str, Check); 11] = [
     ("get", "/openapi.json", "/openapi.json", strict::<Value>),
     ("get", "/v1/health", "/v1/health", strict::<HealthDto>),
     ("get", "/v1/status", "/v1/status", strict::<StatusDto>),
@@ -131,6 +131,12 @@ const OPERATIONS: [(&str, &str, &str, Check); 10] = [
     ),
     ("post", "/v1/reload", "/v1/reload", strict::<OutcomeDto>),
     ("get", "/v1/events", "/v1/events?since=0", lines),
+    (
+        "get",
+        "/v1/plan",
+        "/v1/plan?risk=web=0.4",
+        strict::<PlanDto>,
+    ),
 ];
 
 /// A driver, a request, and the status that it must get.
@@ -163,6 +169,13 @@ fn cases(contract: &Contract) -> Vec<Case> {
             }
             "/v1/host-switch/{action}" => add(Driver::Answers, "/v1/host-switch/arm", 404),
             "/v1/reload" => add(Driver::Answers, uri, 422),
+            "/v1/plan" => {
+                add(Driver::Answers, "/v1/plan", 200);
+                add(Driver::Answers, "/v1/plan?risk=nobody=0.4", 404);
+                add(Driver::Answers, "/v1/plan?risk=db=0.4", 409);
+                add(Driver::Answers, "/v1/plan?risk=web=1.4", 400);
+                add(Driver::Answers, "/v1/plan?risk=web", 400);
+            }
             "/v1/events" => add(Driver::Answers, "/v1/events?unknown=1", 400),
             _ => {}
         }

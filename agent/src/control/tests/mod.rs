@@ -131,6 +131,7 @@ fn driver() -> mpsc::Sender<command::Request> {
 fn answer(command: &Command) -> Result<Answer, Refusal> {
     let name = match command {
         Command::Snapshot => return Ok(Answer::Snapshot(Box::new(sample::snapshot()))),
+        Command::Plan(risks) => return sample::planned(risks),
         Command::Reload => return Err(Refusal::Config("line 3: no such key".to_owned())),
         Command::Throw(Subject::Host) | Command::Restore(Subject::Host) => return Ok(Answer::Done),
         Command::Throw(Subject::Instance(name)) | Command::Restore(Subject::Instance(name)) => name,

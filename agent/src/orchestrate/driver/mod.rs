@@ -9,6 +9,7 @@
 //! How it fails: what cannot be done is an event and is tried again; what was
 //! there stays in force. Only the loss of the kernel's event streams ends it.
 
+mod allocation;
 mod interfaces;
 mod reconcile;
 mod requests;
@@ -39,7 +40,7 @@ use super::{
     wanted::{Wanted, drain_max},
 };
 use crate::{
-    model::{EventView, Ifindex, InstanceName, SlotIndex},
+    model::{EventView, Ifindex, InstanceName, Plan as GhostsPlan, SlotIndex},
     steer::{
         CgroupNews, Events, News, Plane, Read, Started, SteerError, Swapped, chain, monotonic_ns,
     },
@@ -110,6 +111,8 @@ pub struct Driver {
     /// Interfaces that carry our program, by name.
     attached: BTreeMap<String, Ifindex>,
     slots: BTreeMap<InstanceName, SlotIndex>,
+    /// Who gets what of the reserve, as last planned.
+    ghosts_plan: Option<GhostsPlan>,
     draining: BTreeMap<SlotIndex, Drain>,
     warmer: Warmer,
     agenda: Agenda,
@@ -167,6 +170,7 @@ impl Driver {
             facts: Facts::default(),
             attached: BTreeMap::new(),
             slots: BTreeMap::new(),
+            ghosts_plan: None,
             draining: BTreeMap::new(),
             warmer: Warmer::default(),
             agenda: Agenda::default(),

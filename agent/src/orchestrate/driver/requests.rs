@@ -77,6 +77,7 @@ impl Driver {
             }
             Command::Arm(name) => self.move_one(name, Motion::Arm, by),
             Command::Disarm(name) => self.move_one(name, Motion::Disarm, by),
+            Command::Plan(risks) => self.plan_ghosts(risks),
             Command::Reload => self.reload(),
             Command::Snapshot => {
                 let mut snapshot = self.plane.pins().snapshot().map_err(|e| kernel(&e))?;

@@ -11,7 +11,8 @@ use agent_common::abi::{FenceMode, Side};
 
 use super::{Actual, Effect, Facts, plan};
 use crate::model::{
-    Affinity, Ifindex, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Target,
+    Affinity, Ifindex, InstanceSpec, L4, Limits, PortSpec, Protocol, RouteSpec, Service, Stake,
+    Target,
 };
 
 const LIMITS: Limits = Limits {
@@ -74,6 +75,7 @@ fn instance(name: &str, routes: &[RouteSpec]) -> InstanceSpec {
             drain_max: Duration::from_secs(3600),
         },
         routes: routes.to_vec(),
+        stake: Stake::default(),
         ports: Vec::new(),
         vm: None,
     }

@@ -1,0 +1,18 @@
+//! What a plan says, put into force: cgroup v2, huge pages, pacing.
+//!
+//! Owns: reading what a host has, writing limits and reading them back, the
+//! journal of what was changed, and who gives way under memory pressure.
+//!
+//! Refuses: who gets what (`allocate`), and processes.
+//!
+//! How it fails: a limit that the host cannot enforce is named in the report,
+//! with the reason; the others stay in force. What was changed is undone in
+//! reverse, by the journal even after a crash.
+
+mod capacity;
+mod error;
+#[cfg(test)]
+mod tree;
+
+pub use capacity::read_capacity;
+pub use error::EnforceError;
