@@ -28,6 +28,8 @@ pub struct Line<'a> {
     pub seed: u64,
     /// Bytes of the pattern.
     pub bytes: u64,
+    /// Steps of garbage.
+    pub steps: u64,
     pub serve: Serve,
 }
 
@@ -83,6 +85,9 @@ pub enum Action {
     Serve,
     /// Writes nonsense to the registers and rings of its devices, then resets.
     Nonsense,
+    /// Writes nonsense to all ports, registers and rings, `steps` times, then
+    /// resets, unless it has ended itself by chance.
+    Garbage,
     /// Never; counts in memory.
     Spin,
     /// Writes to and reads from ports and addresses where nothing is, then resets.
@@ -100,6 +105,7 @@ impl<'a> Line<'a> {
             say: "",
             seed: 0,
             bytes: 0,
+            steps: 0,
             serve: Serve::NEW,
         };
         for word in text.split_ascii_whitespace() {
@@ -114,6 +120,7 @@ impl<'a> Line<'a> {
             "do" => self.action = Action::of(value)?,
             "say" => self.say = value,
             "seed" => self.seed = value.parse().ok()?,
+            "steps" => self.steps = value.parse().ok()?,
             "bytes" => self.bytes = value.parse().ok()?,
             _ => return self.serve.set(key, value),
         }
@@ -200,6 +207,7 @@ impl Action {
             "null" => Self::Null,
             "serve" => Self::Serve,
             "nonsense" => Self::Nonsense,
+            "garbage" => Self::Garbage,
             "spin" => Self::Spin,
             "strays" => Self::Strays,
             _ => return None,

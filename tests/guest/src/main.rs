@@ -7,6 +7,7 @@
 
 mod disk;
 mod driver;
+mod garbage;
 mod machine;
 mod network;
 mod service;
@@ -79,6 +80,10 @@ fn act(boot: &Boot, line: Line<'_>) -> ! {
         Action::Serve => network::serve(boot, line),
         Action::Nonsense => {
             nonsense(boot, line.seed);
+            reset()
+        }
+        Action::Garbage => {
+            garbage::write(boot, line.seed, line.steps);
             reset()
         }
         Action::Spin => spin(0),

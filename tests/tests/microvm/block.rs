@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Result;
-use ghostd_tests::microvm::{MicroVm, Spec, is_possible};
+use ghostd_tests::{
+    microvm::{MicroVm, Spec, is_possible},
+    netns::NetNs,
+};
 
 use crate::{held, refusals::refused};
 
@@ -68,5 +71,47 @@ fn a_disk_is_not_shared_but_by_readers() -> Result<()> {
     drop(writer);
     let _readers = [start(&["--disk-read-only"])?, start(&["--disk-read-only"])?];
     refused(|spec| with(spec, &path, &[]), &["another microVM has it"])?;
+    Ok(())
+}
+
+#[test]
+fn a_guest_that_writes_garbage_everywhere_ends_by_a_named_reason() -> Result<()> {
+    if !is_possible("a_guest_that_writes_garbage_everywhere_ends_by_a_named_reason") {
+        return Ok(());
+    }
+    const DISK_BYTES: usize = 1 << 20;
+    let ns = NetNs::new("microvm")?;
+    ns.ip("tuntap add dev tap0 mode tap vnet_hdr")?;
+    ns.ip("link set tap0 up")?;
+    let path = file("disk-garbage", DISK_BYTES)?;
+    let mut finished = 0;
+    for seed in 1..=20 {
+        let mut spec = held(&format!("do=garbage seed={seed} steps=5000"))?;
+        with(
+            &mut spec,
+            &path,
+            &["--tap", "tap0", "--mac", "02:00:00:00:00:77"],
+        );
+        spec.more.extend(["--at-end", "exit"].map(str::to_owned));
+        let ended = ns.run(|| MicroVm::run(&spec))??;
+        let last = ended.events.last().cloned().unwrap_or_default();
+        let reason = last["reason"].as_str().unwrap_or_default();
+        let code = match reason {
+            "reset" | "power-off" => 0,
+            "triple-fault" | "internal-error" => 3,
+            other => panic!("seed {seed} ended by `{other}`: {}", ended.said),
+        };
+        assert_eq!(
+            ended.status.code(),
+            Some(code),
+            "seed {seed}: {}",
+            ended.said
+        );
+        assert_eq!(ended.said, "", "seed {seed}");
+        assert_eq!(fs::metadata(&path)?.len(), DISK_BYTES as u64);
+        finished += u32::from(ended.console.contains(&format!("garbage {seed} written")));
+    }
+    println!("{finished} of 20 seeds came to their end");
+    assert!(finished > 0, "no seed came to its end");
     Ok(())
 }

@@ -1,4 +1,5 @@
 mod block;
+mod hostile;
 mod registers;
 pub(in crate::vmm) mod rig;
 mod state;
