@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use agent_common::guest::{
-    PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, POWER_OFF,
+    PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, PORT_WAIT, POWER_OFF,
     RESET_CONTROL, RESET_KEYBOARD,
 };
 use serde::{Deserialize, Serialize};
@@ -111,7 +111,7 @@ impl Bus {
                 return Some(End::Reset { port, value: first });
             }
             PORT_POWER if data == POWER_OFF.to_le_bytes() => return Some(End::PowerOff),
-            PORT_KEYBOARD | PORT_RESET | PORT_POWER => {}
+            PORT_KEYBOARD | PORT_RESET | PORT_POWER | PORT_WAIT => {}
             _ => self.strays.port_writes += 1,
         }
         None
@@ -126,7 +126,7 @@ impl Bus {
         }
         match port {
             // Idle: nothing to read, ready to be written.
-            PORT_KEYBOARD | PORT_RESET | PORT_POWER => data.fill(0),
+            PORT_KEYBOARD | PORT_RESET | PORT_POWER | PORT_WAIT => data.fill(0),
             _ => {
                 self.strays.port_reads += 1;
                 data.fill(NOTHING);

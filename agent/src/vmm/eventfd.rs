@@ -14,6 +14,13 @@ pub(super) fn new() -> io::Result<EventFd> {
     Ok(EventFd::from_flags(flags)?)
 }
 
+/// The same one, for another owner.
+pub(super) fn twin(event: &EventFd) -> io::Result<EventFd> {
+    let own = event.as_fd().try_clone_to_owned()?;
+    // SAFETY: the descriptor is an event's.
+    Ok(unsafe { EventFd::from_owned_fd(own) })
+}
+
 /// The same one, as KVM's calls take it. The kernel keeps what it was given.
 pub(super) fn for_kvm(event: &EventFd) -> io::Result<vmm_sys_util::eventfd::EventFd> {
     let own = event.as_fd().try_clone_to_owned()?.into_raw_fd();

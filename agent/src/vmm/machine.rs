@@ -62,6 +62,8 @@ pub(super) struct Machine {
     vm: VmFd,
     bus: Bus,
     devices: Devices,
+    /// Written to by devices that have used a buffer.
+    news: EventFd,
     memory: Memory,
     ram: Ram,
 }
@@ -101,7 +103,8 @@ impl Machine {
             .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
             .collect::<Result<Vec<_>, _>>()?;
         let (here, vcpus) = transfer::survey(&kvm, &vm, vcpus, features, plan.ram)?;
-        let devices = make_devices(tap.zip(plan.mac), disk, &memory)?;
+        let news = eventfd::new().map_err(|e| VmmError::system("make an eventfd", e))?;
+        let devices = make_devices(tap.zip(plan.mac), disk, &memory, &news)?;
         ring_doorbells(&vm, &devices)?;
         let line = &plan.command_line;
         let views = devices.views();
@@ -117,6 +120,7 @@ impl Machine {
             vm,
             bus: Bus::new(Port::new(log), devices.slots()),
             devices,
+            news,
             memory,
             ram: plan.ram,
         })
@@ -130,6 +134,7 @@ impl Machine {
             vm,
             bus,
             devices,
+            news,
             memory,
             ram,
         } = self;
@@ -143,6 +148,7 @@ impl Machine {
             memory: Arc::new(memory),
             ends,
             wake: Arc::new(wake),
+            news: Arc::new(news),
         };
         let mut running = Running {
             threads: Vec::new(),
@@ -299,13 +305,15 @@ fn make_devices(
     net: Option<(Tap, Mac)>,
     disk: Option<Disk>,
     memory: &Memory,
+    news: &EventFd,
 ) -> Result<Devices, VmmError> {
     let mut devices = Devices::default();
+    let line = || eventfd::twin(news).map_err(|e| VmmError::system("share an eventfd", e));
     if let Some((tap, mac)) = net {
-        devices.add_net(tap, mac, memory, None)?;
+        devices.add_net(tap, mac, memory, Some(line()?))?;
     }
     if let Some(disk) = disk {
-        devices.add_block(disk, memory, None)?;
+        devices.add_block(disk, memory, Some(line()?))?;
     }
     Ok(devices)
 }

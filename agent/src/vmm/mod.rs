@@ -41,6 +41,7 @@ mod tables;
 mod transfer;
 mod vcpu;
 mod virtio;
+mod wait;
 mod watch;
 
 use std::process::ExitCode;

@@ -11,15 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent_common::guest::PORT_WAIT;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::sys::eventfd::EventFd;
 
 use super::{
     bus::Bus,
     end::End,
+    eventfd,
     kick::{Kickable, kick},
     memory::Memory,
     state::{Facts, StateError, VcpuState},
+    wait::Waiting,
 };
 
 /// What the thread is told; one at a time. All but a pause and a stop are for
@@ -69,12 +72,16 @@ pub(super) struct Shared {
     pub(super) ends: SyncSender<Ended>,
     /// Told of each end, for those who poll.
     pub(super) wake: Arc<EventFd>,
+    /// Told of each buffer that a device has used, for vCPUs that wait.
+    pub(super) news: Arc<EventFd>,
 }
 
 /// A running vCPU.
 pub(super) struct Thread {
     cpu: u8,
     orders: SyncSender<Order>,
+    /// Ends its wait, if it waits.
+    call: Arc<EventFd>,
     handle: JoinHandle<()>,
 }
 
@@ -92,11 +99,13 @@ impl Thread {
             let (done, _) = std::sync::mpsc::sync_channel(1);
             let _ = orders.try_send(Order::Pause(done));
         }
+        let call = Arc::new(eventfd::new()?);
+        let waiting = Waiting::new(Arc::clone(&shared.news), Arc::clone(&call));
         let handle = thread::Builder::new()
             .name(format!("vcpu{cpu}"))
             .spawn(move || {
                 let vcpu = &mut Kickable::new(vcpu);
-                let end = run(vcpu, &mut facts, &queue, &shared.bus);
+                let end = run(vcpu, &mut facts, &queue, &shared.bus, &waiting);
                 // Only fails if nobody wants to know any more.
                 let _ = shared.ends.send(Ended { cpu, end });
                 let _ = shared.wake.write(1);
@@ -105,6 +114,7 @@ impl Thread {
         Ok(Self {
             cpu,
             orders,
+            call,
             handle,
         })
     }
@@ -112,7 +122,7 @@ impl Thread {
     /// Out of the guest until told to run.
     pub(super) fn pause(&self) -> Pending<()> {
         let pending = self.order(Order::Pause);
-        kick(&self.handle);
+        self.call();
         pending
     }
 
@@ -147,16 +157,29 @@ impl Thread {
         }
     }
 
+    /// Out of the guest, or out of its wait.
+    fn call(&self) {
+        // Fails only if it was told 2^64 times and never waited.
+        let _ = self.call.write(1);
+        kick(&self.handle);
+    }
+
     /// Out of the guest, whatever it does, and no more into it.
     pub(super) fn stop(self) -> Result<(), u8> {
         // If the queue is closed, it has ended. It is never full: each order was waited for.
         let _ = self.orders.try_send(Order::Stop);
-        kick(&self.handle);
+        self.call();
         self.handle.join().map_err(|_| self.cpu)
     }
 }
 
-fn run(vcpu: &mut Kickable, facts: &mut Facts, orders: &Receiver<Order>, bus: &Mutex<Bus>) -> End {
+fn run(
+    vcpu: &mut Kickable,
+    facts: &mut Facts,
+    orders: &Receiver<Order>,
+    bus: &Mutex<Bus>,
+    waiting: &Waiting,
+) -> End {
     // A kick from before the vCPU could be kicked has had no effect.
     if obey(vcpu, facts, orders).is_break() {
         return End::Ordered;
@@ -165,7 +188,7 @@ fn run(vcpu: &mut Kickable, facts: &mut Facts, orders: &Receiver<Order>, bus: &M
         match vcpu.run() {
             Ok(VcpuExit::InternalError) => return vcpu.internal_error(),
             Ok(exit) => {
-                if let Some(end) = handle(exit, bus) {
+                if let Some(end) = handle(exit, bus, waiting) {
                     return end;
                 }
             }
@@ -242,10 +265,12 @@ impl<T> Pending<T> {
     }
 }
 
-fn handle(exit: VcpuExit<'_>, bus: &Mutex<Bus>) -> Option<End> {
+fn handle(exit: VcpuExit<'_>, bus: &Mutex<Bus>, waiting: &Waiting) -> Option<End> {
     // A device keeps no promise across its calls that a panic could break.
     let bus = || bus.lock().unwrap_or_else(PoisonError::into_inner);
     match exit {
+        // The others go on meanwhile. An order ends it, and finds the write complete.
+        VcpuExit::IoOut(PORT_WAIT, &[a, b, c, d]) => waiting.park(u32::from_le_bytes([a, b, c, d])),
         VcpuExit::IoOut(port, data) => return bus().port_write(port, data),
         VcpuExit::IoIn(port, data) => bus().port_read(port, data),
         VcpuExit::MmioWrite(address, data) => bus().memory_write(address, data),

@@ -13,7 +13,7 @@ use ghost_guest::{
 
 use crate::{
     machine::{copy_from, copy_to, die, load, say, store, wait},
-    virtio::{BUFFERS, DEVICE_WRITES, Device, NEXT, QUEUE_BYTES, Queue},
+    virtio::{BUFFERS, DEVICE_WRITES, Device, NEXT, News, QUEUE_BYTES, Queue},
 };
 
 const BLOCK: u32 = 2;
@@ -58,7 +58,7 @@ pub(crate) fn open(
     let Some(device) = Device::find(boot, BLOCK) else {
         return Ok(None);
     };
-    let queue = Queue::new(0, 2);
+    let queue = Queue::new(0, 2, News::Wanted);
     let taken = device.start(FEATURE_FLUSH, &[&queue])?;
     let mut driver = Driver {
         device,

@@ -10,7 +10,7 @@ use smoltcp::{
 
 use crate::{
     machine::{copy_from, copy_to},
-    virtio::{BUFFERS, DEVICE_WRITES, Device, ENTRIES, QUEUE_BYTES, Queue},
+    virtio::{BUFFERS, DEVICE_WRITES, Device, ENTRIES, News, QUEUE_BYTES, Queue},
 };
 
 const BUFFER_BYTES: u64 = 2048;
@@ -40,8 +40,8 @@ impl Driver {
             device,
             mac: [0; 6],
             mtu: usize::from(mtu),
-            receive: Queue::new(0, 0),
-            transmit: Queue::new(1, 1),
+            receive: Queue::new(0, 0, News::Wanted),
+            transmit: Queue::new(1, 1, News::Unwanted),
         };
         let taken = device.start(FEATURE_MAC, &[&driver.receive, &driver.transmit])?;
         if taken & FEATURE_MAC == 0 {

@@ -4,8 +4,9 @@
 use core::{arch::asm, fmt};
 
 use agent_common::guest::{
-    BOOT, Boot, COMMAND_LINE_BYTES_MAX, MAGIC, PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL,
-    PORT_WAIT, POWER_OFF, RESET_CONTROL, RESET_KEYBOARD, VERSION, WAIT_TIME_ONLY,
+    BOOT, Boot, COMMAND_LINE_BYTES_MAX, INCARNATION, Incarnation, MAGIC, PORT_KEYBOARD, PORT_POWER,
+    PORT_RESET, PORT_SERIAL, PORT_WAIT, POWER_OFF, RESET_CONTROL, RESET_KEYBOARD, VERSION,
+    WAIT_TIME_ONLY,
 };
 
 /// Request a reset, and do it.
@@ -142,6 +143,27 @@ pub(crate) fn boot() -> Option<&'static Boot> {
     // SAFETY: the VMM put it there, readable for ever, before we were entered.
     let boot = unsafe { &*(BOOT as *const Boot) };
     (boot.magic == MAGIC && boot.version == VERSION).then_some(boot)
+}
+
+/// Who we are now, all of it from the same incarnation.
+pub(crate) fn incarnation() -> Incarnation {
+    let read = |at: u64| load::<u64>(INCARNATION + at);
+    loop {
+        let count = read(0);
+        let mut generation = [0; 16];
+        for (at, byte) in (16..).zip(&mut generation) {
+            *byte = load(INCARNATION + at);
+        }
+        let wall_clock_ns = read(8);
+        // Only a copy of us that goes on elsewhere changes it, and at most once a moment.
+        if read(0) == count {
+            return Incarnation {
+                count,
+                wall_clock_ns,
+                generation,
+            };
+        }
+    }
 }
 
 pub(crate) fn command_line(boot: &Boot) -> &'static str {

@@ -12,6 +12,7 @@ mod machine;
 mod network;
 mod service;
 mod virtio;
+mod wall;
 mod writing;
 
 use core::panic::PanicInfo;

@@ -24,6 +24,7 @@ use crate::{
     driver::Driver,
     machine::{self, Clock, Zero, die, say},
     service::{self, CONNECTIONS, Service},
+    wall::Wall,
     writing::Writing,
 };
 
@@ -71,6 +72,7 @@ struct Server {
     echo: Option<SocketHandle>,
     service: Option<Service>,
     writing: Writing,
+    wall: Wall,
 }
 
 fn start(boot: &Boot, line: Serve) -> Result<Server, &'static str> {
@@ -112,6 +114,7 @@ fn start(boot: &Boot, line: Serve) -> Result<Server, &'static str> {
         echo,
         service,
         writing,
+        wall: Wall::new(clock),
     })
 }
 
@@ -181,6 +184,7 @@ impl Server {
         } = self;
         let time = now(self.clock);
         let mut is_busy = false;
+        self.wall.look();
         interface.poll_maintenance(time);
         for _ in 0..FRAMES_AT_ONCE {
             match interface.poll_ingress_single(time, driver, sockets) {
@@ -192,7 +196,7 @@ impl Server {
             is_busy |= echo_all(sockets.get_mut(echo));
         }
         if let Some(service) = &mut self.service {
-            is_busy |= service.serve(sockets, &mut self.writing);
+            is_busy |= service.serve(sockets, &mut self.writing, &self.wall);
         }
         for _ in 0..SENDS_AT_ONCE {
             match interface.poll_egress(time, driver, sockets) {

@@ -87,8 +87,6 @@ pub enum Wrong<'a> {
     Busy,
     /// The region of a writer is larger than what there is.
     Pages(u64),
-    NoGeneration,
-    NoTime,
 }
 
 impl fmt::Display for Wrong<'_> {
@@ -109,8 +107,6 @@ impl fmt::Display for Wrong<'_> {
             Self::NoSuchCpu => f.write_str("there is no such vCPU"),
             Self::Busy => f.write_str("the vCPU has not seen the last order yet; ask again"),
             Self::Pages(max) => write!(f, "there are {max} pages to write to"),
-            Self::NoGeneration => f.write_str("this machine has no generation id"),
-            Self::NoTime => f.write_str("this machine has no clock"),
         }
     }
 }
@@ -192,7 +188,8 @@ pub enum Reply<'a> {
         written: u64,
         order: Order,
     },
-    Generation([u64; 2]),
+    /// Generation id, and the number of the incarnation.
+    Generation(u128, u64),
     /// Nanoseconds since 1970.
     Time(u64),
     Wrong(Wrong<'a>),
@@ -219,7 +216,7 @@ impl fmt::Display for Reply<'_> {
                 let state = if *is_running { "running" } else { "idle" };
                 write!(f, "STAT {state} written={written} {order}")
             }
-            Self::Generation([low, high]) => write!(f, "GEN {high:016x}{low:016x}"),
+            Self::Generation(id, count) => write!(f, "GEN {id:032x} {count}"),
             Self::Time(ns) => write!(f, "TIME {ns}"),
             Self::Wrong(wrong) => write!(f, "ERR {wrong}"),
         }

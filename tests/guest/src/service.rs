@@ -17,7 +17,7 @@ use smoltcp::{
     time::Duration,
 };
 
-use crate::{disk::Disk, writing::Writing};
+use crate::{disk::Disk, wall::Wall, writing::Writing};
 
 /// At the same time; one more is refused.
 pub(crate) const CONNECTIONS: usize = 32;
@@ -59,6 +59,8 @@ impl Service {
             socket.set_keep_alive(Some(KEEP_ALIVE));
             // Answers are small and somebody waits for each.
             socket.set_nagle_enabled(false);
+            // Before anybody is told that we serve. Fails for port 0 only.
+            let _ = socket.listen(port);
             *place = Some(sockets.add(socket));
         }
         Self {
@@ -75,6 +77,7 @@ impl Service {
         &mut self,
         sockets: &mut SocketSet<'static>,
         writing: &mut Writing,
+        wall: &Wall,
     ) -> bool {
         let mut has_served = false;
         let Self {
@@ -87,7 +90,7 @@ impl Service {
         for (handle, line) in connections.iter().flatten().zip(lines.iter_mut()) {
             let socket = sockets.get_mut::<Socket<'_>>(*handle);
             has_served |= serve_one(socket, line, *port, |request| {
-                answer(request, store, disk, writing)
+                answer(request, store, disk, writing, wall)
             });
         }
         if let Some(disk) = disk {
@@ -136,6 +139,7 @@ fn answer(
     store: &mut Store<'_>,
     disk: &mut Option<Disk>,
     writing: &mut Writing,
+    wall: &Wall,
 ) -> Text<REPLY_BYTES_MAX> {
     let mut text = Text::new();
     let room = disk.as_ref().map_or(Room::Enough, Disk::room);
@@ -162,8 +166,8 @@ fn answer(
         Ok(Request::Write(order)) => writing.start(order),
         Ok(Request::Stop(cpu)) => writing.stop(cpu),
         Ok(Request::Stat(cpu)) => writing.stat(cpu),
-        Ok(Request::Generation) => Reply::Wrong(Wrong::NoGeneration),
-        Ok(Request::Time) => Reply::Wrong(Wrong::NoTime),
+        Ok(Request::Generation) => wall.generation(),
+        Ok(Request::Time) => wall.time(),
     };
     // Each answer fits.
     let _ = writeln!(text, "{reply}");

@@ -115,6 +115,14 @@ impl Device {
     }
 }
 
+/// Whether used buffers of a queue end a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    Wanted = 0,
+    /// `VIRTQ_AVAIL_F_NO_INTERRUPT`.
+    Unwanted = 1,
+}
+
 /// A queue, and how far we are in it.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -128,10 +136,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// In one of the places of the area.
-    pub(crate) fn new(number: u32, place: u64) -> Self {
+    pub(crate) fn new(number: u32, place: u64, news: News) -> Self {
         let base = AREA + place * QUEUE_BYTES;
         // A ring of an earlier start says nothing about this one.
-        store(base + AVAILABLE, 0_u32);
+        store(base + AVAILABLE, news as u32);
         store(base + USED, 0_u32);
         Self {
             number,

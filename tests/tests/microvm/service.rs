@@ -1,6 +1,12 @@
 //! The key-value service and the writers of the payload, over real sockets.
 
-use std::{io::Read as _, net::Shutdown};
+use std::{
+    fs,
+    io::Read as _,
+    net::Shutdown,
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use ghost_guest::{
@@ -14,6 +20,8 @@ use ghostd_tests::{
     microvm::{Kv, LIMIT, MicroVm, Spec, is_possible},
     netns::NetNs,
 };
+
+use nix::sys::signal::Signal;
 
 use crate::{PAGE, held};
 
@@ -238,6 +246,165 @@ fn writers_keep_their_rate_and_leave_what_can_be_recomputed() -> Result<()> {
                 .ok()
                 .filter(|stat| stat.starts_with("STAT idle"))
         })?;
+        Ok(())
+    })?
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_kill() -> Result<()> {
+    if !is_possible("what_was_answered_is_there_after_a_kill") {
+        return Ok(());
+    }
+    let ns = namespace()?;
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("service-disk");
+    fs::write(&path, [])?;
+    fs::File::options()
+        .write(true)
+        .open(&path)?
+        .set_len(1 << 20)?;
+    let mut spec = spec()?;
+    spec.more
+        .extend(["--disk".to_owned(), path.display().to_string()]);
+    let mut mutations = Vec::new();
+    for run in 0..3_u64 {
+        let vm = start(&ns, &spec)?;
+        ns.ip("neigh flush dev tap0")?;
+        ns.run(|| -> Result<()> {
+            let mut kv = Kv::connect(V4)?;
+            assert_eq!(kv.ask("SUM")?, sum(&mutations)?, "run {run}");
+            for number in 0..200 {
+                let (key, value) = (format!("k{}", number % 31), format!("r{run}-{number}"));
+                let answer = kv.ask(&format!("PUT {key} {value}"))?;
+                mutations.push((key, value));
+                assert_eq!(answer, format!("OK {}", mutations.len()));
+            }
+            assert_eq!(kv.ask("SUM")?, sum(&mutations)?);
+            Ok(())
+        })??;
+        vm.signal(Signal::SIGKILL)?;
+        vm.ended()?;
+        // As the page about the payload says, read without the payload.
+        let disk = fs::read(&path)?;
+        let end = disk.iter().position(|&byte| byte == 0).context("an end")?;
+        let text = std::str::from_utf8(&disk[..end])?;
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("ghost-guest journal"));
+        let found: Vec<(String, String)> = lines
+            .map(|line| {
+                let mut words = line.split(' ').map(str::to_owned);
+                words.next().zip(words.next()).context("a record")
+            })
+            .collect::<Result<_>>()?;
+        assert_eq!(found, mutations);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_holds_something_else_is_left_alone() -> Result<()> {
+    if !is_possible("a_disk_that_holds_something_else_is_left_alone") {
+        return Ok(());
+    }
+    let ns = namespace()?;
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("service-foreign");
+    fs::write(&path, [0x42; 8192])?;
+    let mut spec = spec()?;
+    spec.has_control = false;
+    spec.more
+        .extend(["--disk".to_owned(), path.display().to_string()]);
+    let ended = ns.run(|| MicroVm::run(&spec))??;
+    let said = "the disk holds something that is no journal";
+    assert!(ended.console.contains(said), "{}", ended.console);
+    assert_eq!(fs::read(&path)?, [0x42; 8192]);
+    Ok(())
+}
+
+/// Ticks of 10 ms that a process has had of processors.
+fn processor_ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("a name")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |at: usize| -> Result<u64> { Ok(fields.get(at).context("a field")?.parse()?) };
+    Ok(field(11)? + field(12)?)
+}
+
+#[test]
+fn an_idle_guest_leaves_the_processor_alone_and_obeys_at_once() -> Result<()> {
+    if !is_possible("an_idle_guest_leaves_the_processor_alone_and_obeys_at_once") {
+        return Ok(());
+    }
+    let ns = namespace()?;
+    let spec = Spec {
+        vcpus: 2,
+        ..spec()?
+    };
+    let mut vm = start(&ns, &spec)?;
+    let pid = u32::try_from(vm.event()?["pid"].as_u64().context("a pid")?)?;
+    let client = vm.connect()?;
+    let begin = Instant::now();
+    let before = processor_ticks(pid)?;
+    for _ in 0..10 {
+        // What it waits for is a second away.
+        let paused = client.ask("pause")?.json;
+        let us = paused["pause_us"].as_u64().context("a duration")?;
+        ensure!(us < 500_000, "a pause took {us} us");
+        client.ask("resume")?;
+        ns.run(|| -> Result<()> {
+            let mut kv = Kv::connect(V4)?;
+            assert_eq!(kv.ask("PING")?, "PONG");
+            Ok(())
+        })??;
+    }
+    // A quiet second.
+    wait_for("a second to pass", LIMIT, || {
+        (begin.elapsed() > Duration::from_secs(2)).then_some(())
+    })?;
+    let ticks = processor_ticks(pid)? - before;
+    ensure!(
+        ticks < 40,
+        "{ticks} ticks of 10 ms in two seconds, most of them idle"
+    );
+    let strays = client.ask("status")?.json["strays"]["port_writes"].clone();
+    assert_eq!(strays, 0);
+    Ok(())
+}
+
+#[test]
+fn who_it_is_and_what_time_it_is() -> Result<()> {
+    if !is_possible("who_it_is_and_what_time_it_is") {
+        return Ok(());
+    }
+    let ns = namespace()?;
+    let vm = start(&ns, &spec()?)?;
+    let client = vm.connect()?;
+    client.ask("pause")?;
+    let generation = "00112233445566778899aabbccddeeff";
+    let command = format!(r#"{{"command":"activate","generation":"{generation}"}}"#);
+    client.send(command.as_bytes())?;
+    let mut answer = client.receive()?.json;
+    while answer["answer"].is_null() {
+        // An event of the pause.
+        answer = client.receive()?.json;
+    }
+    assert_eq!(answer["answer"], "activated", "{answer}");
+    ns.run(|| -> Result<()> {
+        let mut kv = Kv::connect(V6)?;
+        assert_eq!(kv.ask("GEN")?, format!("GEN {generation} 2"));
+        let now = || -> Result<u128> {
+            Ok(SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)?
+                .as_nanos())
+        };
+        let before = now()?;
+        let answer = kv.ask("TIME")?;
+        let after = now()?;
+        let time: u128 = answer.strip_prefix("TIME ").context("a time")?.parse()?;
+        // The guest has seen its incarnation a little after it began.
+        let slack = Duration::from_millis(500).as_nanos();
+        ensure!(
+            time + slack >= before && time <= after + slack,
+            "{before} {time} {after}"
+        );
         Ok(())
     })?
 }
