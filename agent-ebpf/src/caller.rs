@@ -1,4 +1,4 @@
-//! Who calls `reboot(2)`, and would the kernel let them?
+//! Who is it: who calls `reboot(2)`, and would the kernel let them? Whose vCPU runs?
 
 use agent_common::abi::TaskOffsets;
 use aya_ebpf::{
@@ -126,7 +126,7 @@ pub(crate) fn scope() -> Scope {
 
 /// The instance whose cgroup, or a cgroup below it, the current task is in.
 #[inline(always)]
-fn instance() -> Option<u32> {
+pub(crate) fn instance() -> Option<u32> {
     // SAFETY: helper without arguments.
     let own = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: a slot's number, read at once; a recycled element gives a stale

@@ -16,6 +16,7 @@
 
 mod caller;
 mod frame;
+mod guest;
 mod hop;
 mod maps;
 mod reboot;

@@ -120,11 +120,8 @@ fn instance_reboots(slot: u32, command: u32, entered_ns: u64) {
     let Some(switch) = SWITCHES.get_ptr_mut(slot) else {
         return;
     };
-    let thrown = throw(switch, entered_ns);
-    let generation = match HOST_SWITCH.get(0) {
-        Some(host) => host.generation,
-        None => 0,
-    };
+    let thrown = throw(switch, entered_ns, Cause::InstanceReboot);
+    let generation = host_generation();
     if thrown {
         report(
             EventKind::InstanceReboot,
@@ -146,9 +143,17 @@ fn instance_reboots(slot: u32, command: u32, entered_ns: u64) {
     }
 }
 
+#[inline(always)]
+pub(crate) fn host_generation() -> u64 {
+    match HOST_SWITCH.get(0) {
+        Some(host) => host.generation,
+        None => 0,
+    }
+}
+
 /// Points an armed switch at the ghost. Already there counts as thrown.
 #[inline(always)]
-fn throw(switch: *mut Switch, entered_ns: u64) -> bool {
+pub(crate) fn throw(switch: *mut Switch, entered_ns: u64, cause: Cause) -> bool {
     // The control word is the slot's first eight bytes, and every writer swaps
     // or stores it whole.
     let word = switch.cast::<u64>();
@@ -163,7 +168,7 @@ fn throw(switch: *mut Switch, entered_ns: u64) -> bool {
         // SAFETY: as above; who and when go before the word that counts.
         unsafe {
             ptr::write_volatile(&raw mut (*switch).moved_ns, entered_ns);
-            ptr::write_volatile(&raw mut (*switch).cause, Cause::InstanceReboot as u8);
+            ptr::write_volatile(&raw mut (*switch).cause, cause as u8);
             ptr::write_volatile(&raw mut (*switch).cause_pid, (thread() >> 32) as u32);
         }
         // SAFETY: as above. The library's atomics leave compare-and-swap out on
@@ -183,7 +188,7 @@ fn throw(switch: *mut Switch, entered_ns: u64) -> bool {
 }
 
 #[inline(always)]
-fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     // SAFETY: helper without arguments.
     unsafe { bpf_ktime_get_ns() }
 }
@@ -197,9 +202,25 @@ fn report(
     thrown_ns: u64,
     generation: u64,
 ) {
+    let event = event(kind, slot, command, entered_ns, thrown_ns, generation);
+    // A full ring loses the report, never the throw.
+    let _ = EVENTS.output(event, 0);
+    let _ = CALLERS.insert(thread(), event, 0);
+}
+
+/// What the current task did.
+#[inline(always)]
+pub(crate) fn event(
+    kind: EventKind,
+    slot: u32,
+    command: u32,
+    entered_ns: u64,
+    thrown_ns: u64,
+    generation: u64,
+) -> Event {
     let thread = thread();
     let user = bpf_get_current_uid_gid();
-    let event = Event {
+    Event {
         kind: kind as u8,
         pad: [0; 3],
         switch: slot,
@@ -215,8 +236,5 @@ fn report(
         thrown_ns,
         host_generation: generation,
         comm: bpf_get_current_comm().unwrap_or([0; COMM_BYTES]),
-    };
-    // A full ring loses the report, never the throw.
-    let _ = EVENTS.output(event, 0);
-    let _ = CALLERS.insert(thread, event, 0);
+    }
 }

@@ -14,7 +14,15 @@ pub enum EventKind {
     InstanceRebootUnarmed = 3,
     /// The reboot call came back with an error: nothing restarts.
     RebootFailed = 4,
+    /// The primary's guest reset itself or fell over: its switch was thrown.
+    GuestReset = 5,
+    /// As [`Self::GuestReset`], but the switch was not armed. At most once in
+    /// [`UNARMED_GAP_NS`] for each instance: a guest may do it in a loop.
+    GuestResetUnarmed = 6,
 }
+
+/// Between two reports of a guest whose switch is not armed, in ns.
+pub const UNARMED_GAP_NS: u64 = 1_000_000_000;
 
 impl EventKind {
     pub const fn from_tag(tag: u8) -> Option<Self> {
@@ -23,7 +31,42 @@ impl EventKind {
             2 => Some(Self::InstanceReboot),
             3 => Some(Self::InstanceRebootUnarmed),
             4 => Some(Self::RebootFailed),
+            5 => Some(Self::GuestReset),
+            6 => Some(Self::GuestResetUnarmed),
             _ => None,
+        }
+    }
+}
+
+/// What a guest did that ends it, as KVM saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GuestSignal {
+    /// A write to a port; the lowest byte of it.
+    Port { port: u16, value: u8 },
+    /// A reason for which KVM handed the vCPU back (include/uapi/linux/kvm.h).
+    Exit { reason: u16 },
+}
+
+impl GuestSignal {
+    const EXIT: u32 = 1 << 31;
+
+    /// For [`Event::command`].
+    #[inline(always)]
+    pub const fn to_word(self) -> u32 {
+        match self {
+            Self::Port { port, value } => (value as u32) << 16 | port as u32,
+            Self::Exit { reason } => Self::EXIT | reason as u32,
+        }
+    }
+
+    pub const fn from_word(word: u32) -> Self {
+        let low = (word & 0xffff) as u16;
+        if word & Self::EXIT != 0 {
+            return Self::Exit { reason: low };
+        }
+        Self::Port {
+            port: low,
+            value: (word >> 16 & 0xff) as u8,
         }
     }
 }
@@ -42,7 +85,8 @@ pub struct Event {
     pub tid: u32,
     pub uid: u32,
     pub gid: u32,
-    /// The `cmd` argument of `reboot(2)` (include/uapi/linux/reboot.h).
+    /// The `cmd` argument of `reboot(2)` (include/uapi/linux/reboot.h); of a
+    /// guest, a [`GuestSignal`].
     pub command: u32,
     /// [`EventKind::RebootFailed`]: the negative errno; else 0.
     pub result: i32,
@@ -54,4 +98,23 @@ pub struct Event {
     /// Generation of the host switch after the call.
     pub host_generation: u64,
     pub comm: [u8; COMM_BYTES],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_come_back_from_their_words() {
+        for port in [0, 0x64, 0xcf9, 0xffff] {
+            for value in 0..=u8::MAX {
+                let signal = GuestSignal::Port { port, value };
+                assert_eq!(GuestSignal::from_word(signal.to_word()), signal);
+            }
+        }
+        for reason in [0, 8, 24, u16::MAX] {
+            let signal = GuestSignal::Exit { reason };
+            assert_eq!(GuestSignal::from_word(signal.to_word()), signal);
+        }
+    }
 }

@@ -20,7 +20,7 @@ mod switch;
 mod task;
 
 pub use counters::{ROUTE_REASONS, Reason, RouteCounters};
-pub use event::{COMM_BYTES, Event, EventKind};
+pub use event::{COMM_BYTES, Event, EventKind, GuestSignal, UNARMED_GAP_NS};
 pub use flow::{Flow, FlowKey, FragKey, Fragment, RECENT_SLOTS, Recent};
 pub use hop::{EGRESS_REFLECT, EGRESS_SLOTS, HOP_SLOTS, Hop, IcmpBudget};
 pub use instance::{INSTANCE_NAME_BYTES, InstanceRecord, Meta};

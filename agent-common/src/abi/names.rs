@@ -35,6 +35,10 @@ pub const PORT: &str = "gd_port";
 pub const REBOOT: &str = "gd_reboot";
 /// Tracepoint `syscalls/sys_exit_reboot`: reports a reboot call that failed.
 pub const REBOOT_EXIT: &str = "gd_reboot_exit";
+/// Tracepoint `kvm/kvm_pio`: a guest that resets itself throws its switch.
+pub const KVM_PIO: &str = "gd_kvm_pio";
+/// Tracepoint `kvm/kvm_userspace_exit`: a guest that fell over, likewise.
+pub const KVM_EXIT: &str = "gd_kvm_exit";
 
 pub const MAPS: [&str; 21] = [
     META,
@@ -59,7 +63,7 @@ pub const MAPS: [&str; 21] = [
     SCRATCH,
     RECENT,
 ];
-pub const PROGRAMS: [&str; 4] = [STEER, PORT, REBOOT, REBOOT_EXIT];
+pub const PROGRAMS: [&str; 6] = [STEER, PORT, REBOOT, REBOOT_EXIT, KVM_PIO, KVM_EXIT];
 
 /// Names of the link pins: one for each attached interface, by its index.
 pub const LINK_PREFIX: &str = "gd_link_";

@@ -32,6 +32,8 @@ pub enum Cause {
     InstanceReboot = 2,
     /// `reboot(2)` in the host's PID namespace.
     HostReboot = 3,
+    /// The primary's guest reset itself or fell over, seen by KVM.
+    GuestReset = 4,
 }
 
 impl Cause {
@@ -40,6 +42,7 @@ impl Cause {
             1 => Some(Self::Commanded),
             2 => Some(Self::InstanceReboot),
             3 => Some(Self::HostReboot),
+            4 => Some(Self::GuestReset),
             _ => None,
         }
     }
@@ -155,7 +158,10 @@ pub struct Switch {
     pub pad0: [u8; 3],
     /// Process that caused the last move, as the host sees it; 0 is unknown.
     pub cause_pid: u32,
-    pub pad1: [u64; 3],
+    /// CLOCK_MONOTONIC of the last report of a guest's reset while the slot was
+    /// not armed, in ns.
+    pub unarmed_seen_ns: u64,
+    pub pad1: [u64; 2],
 }
 
 impl Switch {
@@ -168,7 +174,8 @@ impl Switch {
         cause: 0,
         pad0: [0; 3],
         cause_pid: 0,
-        pad1: [0; 3],
+        unarmed_seen_ns: 0,
+        pad1: [0; 2],
     };
 }
 

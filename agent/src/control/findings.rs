@@ -109,6 +109,14 @@ fn trouble(trouble: &Trouble) -> FindingDto {
             format!("the pin {pin} is gone, so the kernel does not move instances that reboot"),
             "systemctl restart ghostd".to_owned(),
         ),
+        Trouble::GuestsUnwatched { pin } => (
+            Severity::Info,
+            "guests_unwatched",
+            format!(
+                "the pin {pin} is not there, so the kernel does not move instances whose guests reset themselves; without KVM it need not"
+            ),
+            "modprobe kvm; ghostd watches within seconds".to_owned(),
+        ),
         Trouble::Failed { what } => (
             Severity::Error,
             "failed",

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use agent_common::abi::{
-    ABI_VERSION, Cause, EventKind, FenceMode, Position, Reason, RouteCounters, Side,
+    ABI_VERSION, Cause, EventKind, FenceMode, GuestSignal, Position, Reason, RouteCounters, Side,
 };
 
 use crate::{
@@ -156,7 +156,19 @@ pub(crate) fn host_thrown() -> Snapshot {
 }
 
 pub(crate) fn reboot(kind: EventKind) -> EventView {
-    let thrown = matches!(kind, EventKind::HostReboot | EventKind::InstanceReboot);
+    let thrown = matches!(
+        kind,
+        EventKind::HostReboot | EventKind::InstanceReboot | EventKind::GuestReset
+    );
+    let command = match kind {
+        EventKind::GuestReset => GuestSignal::Port {
+            port: 0x64,
+            value: 0xfe,
+        }
+        .to_word(),
+        EventKind::GuestResetUnarmed => GuestSignal::Exit { reason: 8 }.to_word(),
+        _ => 0x0123_4567,
+    };
     let of_host = matches!(kind, EventKind::HostReboot);
     EventView {
         kind,
@@ -166,7 +178,7 @@ pub(crate) fn reboot(kind: EventKind) -> EventView {
         uid: 0,
         gid: 0,
         comm: "init".to_owned(),
-        command: 0x0123_4567,
+        command,
         errno: matches!(kind, EventKind::RebootFailed).then_some(1),
         cgroup_id: 77,
         entered: Duration::from_secs(1000),
@@ -178,7 +190,8 @@ pub(crate) fn reboot(kind: EventKind) -> EventView {
 /// One event of each kind, and of each shape of a kind.
 pub(crate) fn event_kinds() -> Vec<event::EventKind> {
     use agent_common::abi::EventKind::{
-        HostReboot, InstanceReboot, InstanceRebootUnarmed, RebootFailed,
+        GuestReset, GuestResetUnarmed, HostReboot, InstanceReboot, InstanceRebootUnarmed,
+        RebootFailed,
     };
     let by = Caller {
         pid: 900,
@@ -212,6 +225,8 @@ pub(crate) fn event_kinds() -> Vec<event::EventKind> {
         },
         rebooted(web(), InstanceReboot),
         rebooted(web(), InstanceRebootUnarmed),
+        rebooted(web(), GuestReset),
+        rebooted(web(), GuestResetUnarmed),
         rebooted(web(), RebootFailed),
         rebooted(None, HostReboot),
         event::EventKind::SwitchMoved {

@@ -108,6 +108,9 @@ pub enum Trouble {
     OtherMode { interface: String, mode: XdpMode },
     /// A tracepoint's link is gone from the pins: reboots are not seen.
     Unwatched { pin: &'static str },
+    /// A link to one of KVM's tracepoints is not there: guests' resets are not
+    /// seen. So it is where there is no KVM.
+    GuestsUnwatched { pin: &'static str },
     /// What the daemon could not do, and why.
     Failed { what: String },
 }

@@ -20,6 +20,8 @@ pub enum Job {
     Warm,
     /// Which devices take redirects.
     Egress,
+    /// Watch guests, once the kernel has KVM.
+    Guests,
     /// Tell the service manager that we live.
     Heartbeat,
 }

@@ -72,7 +72,12 @@ pub(super) fn load(root: &Path, limits: &Limits, object: &[u8]) -> Result<Loaded
     verify(&mut ebpf)?;
     let steer = pin_xdp(&mut ebpf, root, names::STEER)?;
     let port = pin_xdp(&mut ebpf, root, names::PORT)?;
-    for name in [names::REBOOT, names::REBOOT_EXIT] {
+    for name in [
+        names::REBOOT,
+        names::REBOOT_EXIT,
+        names::KVM_PIO,
+        names::KVM_EXIT,
+    ] {
         let program = tracepoint(&mut ebpf, name)?;
         let fd = program.fd().map_err(|e| program_error(name, e))?;
         pin_over(fd.as_fd(), &root.join(name))?;

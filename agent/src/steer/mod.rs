@@ -40,3 +40,4 @@ pub use netlink::{neighbours::NextHop, news::News};
 pub use pins::{Pins, chain};
 pub use plane::{Plane, Role, Started, ifindex, interfaces, name_of};
 pub use switchboard::{Moved, Swapped, Switchboard};
+pub use watch::FormatError;

@@ -23,9 +23,10 @@ use super::{
     },
     pins::Pins,
     snapshot::{interface_name, pinned_interfaces},
-    watch,
+    watch::{self, Guests},
 };
 use agent_common::abi::{EGRESS_REFLECT, EGRESS_SLOTS};
+use aya::Ebpf;
 
 use crate::model::{Ifindex, Limits, UplinkMode};
 
@@ -52,6 +53,8 @@ pub struct Plane {
     netdev: Option<NetdevFamily>,
     /// Next hops that the kernel manages for us.
     managed: BTreeSet<NextHop>,
+    /// The loaded object, while its programs for guests wait for KVM.
+    unattached: Option<Ebpf>,
 }
 
 /// What [`Plane::warm`] found.
@@ -91,7 +94,7 @@ impl Plane {
             adopted,
         } = load::load(root, limits, object)?;
         let mut degraded = Vec::new();
-        degraded.extend(watch::attach(root, &mut ebpf).err());
+        degraded.extend(watch::attach_reboots(root, &mut ebpf).err());
         let mut generic = Netlink::generic()?;
         let netdev = generic.netdev_family()?;
         let abilities = match netdev {
@@ -108,6 +111,7 @@ impl Plane {
             limits: *limits,
             netdev,
             managed: BTreeSet::new(),
+            unattached: Some(ebpf),
         };
         Ok(Started {
             plane,
@@ -118,6 +122,19 @@ impl Plane {
             adopted,
             degraded,
         })
+    }
+
+    /// Puts the programs that see guests' resets in force. `false` while this
+    /// kernel has no KVM; to be called again then, or after an error.
+    pub fn watch_guests(&mut self) -> Result<bool, SteerError> {
+        let Some(ebpf) = &mut self.unattached else {
+            return Ok(true);
+        };
+        let guests = watch::attach_guests(&self.root, ebpf)?;
+        if guests == Guests::Watched {
+            self.unattached = None;
+        }
+        Ok(guests == Guests::Watched)
     }
 
     pub fn pins(&self) -> &Pins {

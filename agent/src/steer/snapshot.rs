@@ -9,7 +9,15 @@ use std::{
 
 use agent_common::abi::{FenceMode, Position, Side, names};
 
-use super::{clock, decode, error::SteerError, netlink::Netlink, objects, pins::Pins, sys, watch};
+use super::{
+    clock, decode,
+    error::SteerError,
+    netlink::Netlink,
+    objects,
+    pins::Pins,
+    sys,
+    watch::{self, Missing},
+};
 use crate::model::{
     CounterIndex, HostView, Ifindex, InstanceView, PortView, RouteSpec, RouteView, SlotIndex,
     Snapshot, SwitchView, Trouble, UplinkView,
@@ -60,10 +68,17 @@ impl Pins {
             },
             instances,
             uplinks: self.uplinks()?,
-            troubles: watch::missing(&self.root)
-                .map(|pin| Trouble::Unwatched { pin })
-                .collect(),
+            troubles: self.unwatched(),
         })
+    }
+
+    fn unwatched(&self) -> Vec<Trouble> {
+        let Missing { reboots, guests } = watch::missing(&self.root);
+        let reboots = reboots.into_iter().map(|pin| Trouble::Unwatched { pin });
+        let guests = guests
+            .into_iter()
+            .map(|pin| Trouble::GuestsUnwatched { pin });
+        reboots.chain(guests).collect()
     }
 
     fn routes_by_slot(&self) -> Result<HashMap<u32, Vec<RouteView>>, SteerError> {

@@ -214,7 +214,8 @@ impl Switchboard {
                 .switches
                 .half(slot.0, offset_of!(Switch, cause_pid))?
                 .load(Ordering::Relaxed),
-            pad1: [0; 3],
+            unarmed_seen_ns: 0,
+            pad1: [0; 2],
         })
     }
 

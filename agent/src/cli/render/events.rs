@@ -125,6 +125,11 @@ fn reboot(instance: Option<&str>, seen: &RebootDto) -> (Tone, String) {
             Tone::Bad,
             format!("{whose}: reboot, {who}, not armed: switch not thrown"),
         ),
+        TriggerDto::GuestReset => (Tone::Bad, format!("{whose}: guest reset, {who}{throw}")),
+        TriggerDto::GuestResetUnarmed => (
+            Tone::Bad,
+            format!("{whose}: guest reset, {who}, not armed: switch not thrown"),
+        ),
         TriggerDto::RebootFailed => {
             let errno = errno.map_or(String::new(), |e| format!(" with errno {e}"));
             (

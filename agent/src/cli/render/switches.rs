@@ -99,6 +99,7 @@ pub(super) fn because(switch: &SwitchDto) -> String {
         Some(CauseDto::Commanded) => "command",
         Some(CauseDto::InstanceReboot) => "reboot",
         Some(CauseDto::HostReboot) => "host reboot",
+        Some(CauseDto::GuestReset) => "guest reset",
     };
     match switch.cause_pid {
         0 => cause.to_owned(),

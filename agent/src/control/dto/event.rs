@@ -89,6 +89,10 @@ pub enum TriggerDto {
     InstanceRebootUnarmed,
     /// The reboot call came back with an error: nothing restarts.
     RebootFailed,
+    /// The primary's guest reset itself or fell over: its switch was thrown.
+    GuestReset,
+    /// As above, but the switch was not armed.
+    GuestResetUnarmed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -103,9 +107,10 @@ pub struct RebootDto {
     pub uid: u32,
     pub gid: u32,
     pub comm: String,
-    /// Raw `cmd` argument of `reboot(2)`.
+    /// Raw `cmd` argument of `reboot(2)`; of a guest, what it did, in one word.
     pub command: u32,
-    /// Its name in `linux/reboot.h` without the prefix, such as `RESTART`.
+    /// Its name in `linux/reboot.h` without the prefix, such as `RESTART`; of a
+    /// guest, such as `port 0x64 value 0xfe` or `KVM_EXIT_SHUTDOWN`.
     pub command_name: Option<String>,
     /// Set when the call failed.
     pub errno: Option<i32>,
@@ -148,6 +153,16 @@ fn command_name(command: u32) -> Option<&'static str> {
         0x4558_4543 => "KEXEC",
         _ => return None,
     })
+}
+
+/// What a guest did; exits by their names in include/uapi/linux/kvm.h.
+fn signal_name(word: u32) -> String {
+    match abi::GuestSignal::from_word(word) {
+        abi::GuestSignal::Port { port, value } => format!("port {port:#x} value {value:#x}"),
+        abi::GuestSignal::Exit { reason: 8 } => "KVM_EXIT_SHUTDOWN".to_owned(),
+        abi::GuestSignal::Exit { reason: 24 } => "KVM_EXIT_SYSTEM_EVENT".to_owned(),
+        abi::GuestSignal::Exit { reason } => format!("KVM exit {reason}"),
+    }
 }
 
 fn whole_ns(duration: std::time::Duration) -> u64 {
@@ -231,7 +246,12 @@ impl From<EventView> for RebootDto {
             gid,
             comm,
             command,
-            command_name: command_name(command).map(str::to_owned),
+            command_name: match kind {
+                abi::EventKind::GuestReset | abi::EventKind::GuestResetUnarmed => {
+                    Some(signal_name(command))
+                }
+                _ => command_name(command).map(str::to_owned),
+            },
             errno,
             cgroup_id,
             entered_ns: whole_ns(entered),
@@ -248,6 +268,8 @@ impl From<abi::EventKind> for TriggerDto {
             abi::EventKind::InstanceReboot => Self::InstanceReboot,
             abi::EventKind::InstanceRebootUnarmed => Self::InstanceRebootUnarmed,
             abi::EventKind::RebootFailed => Self::RebootFailed,
+            abi::EventKind::GuestReset => Self::GuestReset,
+            abi::EventKind::GuestResetUnarmed => Self::GuestResetUnarmed,
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum CauseDto {
     Commanded,
     InstanceReboot,
     HostReboot,
+    /// The primary's guest reset itself or fell over.
+    GuestReset,
 }
 
 /// A copy of an instance.
@@ -213,6 +215,7 @@ impl From<Cause> for CauseDto {
             Cause::Commanded => Self::Commanded,
             Cause::InstanceReboot => Self::InstanceReboot,
             Cause::HostReboot => Self::HostReboot,
+            Cause::GuestReset => Self::GuestReset,
         }
     }
 }

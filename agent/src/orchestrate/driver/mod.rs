@@ -279,6 +279,12 @@ impl Driver {
                     self.agenda.set(Job::Egress, now + EGRESS_LOOK);
                 }
             }
+            Job::Guests => {
+                let result = self.plane.watch_guests();
+                if self.note(result) != Some(true) {
+                    self.agenda.set(Job::Guests, now + RETRY);
+                }
+            }
             Job::Heartbeat => {
                 if let Some(every) = self.service.beat {
                     (self.service.tell)(Sign::Alive);

@@ -47,6 +47,7 @@ impl Driver {
         self.settle();
         let now = Instant::now();
         self.agenda.set(Job::Egress, now);
+        self.work(Job::Guests);
         self.agenda.set(Job::Heartbeat, now);
         Ok(())
     }

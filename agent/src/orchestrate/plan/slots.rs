@@ -112,6 +112,7 @@ pub(super) fn new_switch(spec: &InstanceSpec, host_generation: u64) -> Switch {
         cause: 0,
         pad0: [0; 3],
         cause_pid: 0,
-        pad1: [0; 3],
+        unarmed_seen_ns: 0,
+        pad1: [0; 2],
     }
 }
