@@ -195,7 +195,7 @@ pub fn ghostctl_binary() -> Result<PathBuf> {
 }
 
 /// Named by the environment, or built beside the test program.
-pub(crate) fn binary(variable: &str, name: &str) -> Result<PathBuf> {
+pub fn binary(variable: &str, name: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }

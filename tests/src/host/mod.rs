@@ -11,12 +11,10 @@ mod rigged;
 mod stage;
 mod world;
 
-pub(crate) use daemon::binary;
-
 pub use api::{Api, EventStream};
 pub use cgroup::Cgroup;
 pub use config::{CONFIG_PATH, Config, INSTANCE, PortLine, RouteLine, SOCKET_PATH};
-pub use daemon::{Daemon, Exit, ghostctl, ghostctl_binary, ghostd_binary};
+pub use daemon::{Daemon, Exit, binary, ghostctl, ghostctl_binary, ghostd_binary};
 pub use rigged::Rigged;
 pub use stage::{LIMIT, Stage};
 pub use world::World;

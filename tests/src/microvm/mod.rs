@@ -22,7 +22,7 @@ use serde_json::Value;
 pub use client::{Answer, Client, Memory};
 pub use kv::Kv;
 
-use crate::{clock::wait_for, host::binary, skip};
+use crate::{clock::wait_for, host::binary, netns::NetNs, skip};
 
 /// Milliseconds are the rule; a loaded machine takes more.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -59,6 +59,8 @@ pub struct Spec {
     /// Passed as they are.
     pub more: Vec<String>,
     pub has_control: bool,
+    /// Where the process is born.
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Spec {
@@ -71,6 +73,7 @@ impl Spec {
             command_line: command_line.to_owned(),
             more: Vec::new(),
             has_control: false,
+            cgroup: None,
         })
     }
 }
@@ -105,6 +108,17 @@ pub struct MicroVm {
     folder: Folder,
 }
 
+/// A program that goes into a cgroup before it runs.
+fn in_cgroup(cgroup: Option<&Path>, program: &Path) -> Command {
+    let Some(cgroup) = cgroup else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("sh");
+    let script = r#"echo 0 > "$0/cgroup.procs" && exec "$@""#;
+    command.args(["-c", script]).arg(cgroup).arg(program);
+    command
+}
+
 /// A microVM that ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -118,9 +132,21 @@ pub struct Ended {
 
 impl MicroVm {
     pub fn start(spec: &Spec) -> Result<Self> {
+        Self::spawn(spec, |command| Ok(command.spawn()?))
+    }
+
+    /// As [`Self::start`], in other namespaces.
+    pub fn start_in(place: &NetNs, spec: &Spec) -> Result<Self> {
+        Self::spawn(spec, |command| Ok(place.run(|| command.spawn())??))
+    }
+
+    fn spawn(spec: &Spec, spawn: impl FnOnce(&mut Command) -> Result<Child>) -> Result<Self> {
         let folder = Folder::new()?;
         let said = fs::File::create(folder.0.join("stderr"))?;
-        let mut command = Command::new(binary("GHOST_VMM_BIN", "ghost-vmm")?);
+        let mut command = in_cgroup(
+            spec.cgroup.as_deref(),
+            &binary("GHOST_VMM_BIN", "ghost-vmm")?,
+        );
         command
             .arg("--image")
             .arg(&spec.image)
@@ -132,13 +158,12 @@ impl MicroVm {
         if spec.has_control {
             command.arg("--control").arg(folder.0.join("control"));
         }
-        let mut child = command
+        command
             .args(&spec.more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(said)
-            .spawn()
-            .context("start ghost-vmm")?;
+            .stderr(said);
+        let mut child = spawn(&mut command).context("start ghost-vmm")?;
         let stdout = child.stdout.take().context("ghost-vmm's stdout")?;
         Ok(Self {
             child,
