@@ -52,7 +52,6 @@ impl Bus {
     }
 
     /// All devices, as their drivers see them. Only while they are paused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the command `save`"))]
     pub(super) fn save(&self) -> BusState {
         BusState {
             serial: self.serial.save(),
@@ -62,7 +61,6 @@ impl Bus {
 
     /// Takes over what another bus of the same devices has saved: all of it,
     /// or nothing. Only while they are paused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the command `load`"))]
     pub(super) fn restore(&mut self, state: &BusState) -> Result<(), StateError> {
         let BusState { serial, devices } = state;
         if devices.len() != self.devices.len() {

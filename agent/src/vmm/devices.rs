@@ -113,10 +113,6 @@ impl RunningDevices {
         Ok(())
     }
 
-    pub(super) fn are_some(&self) -> bool {
-        !self.slots.is_empty()
-    }
-
     pub(super) fn net_counts(&self) -> Option<NetCounts> {
         self.slots.iter().find_map(|slot| match &*slot.lock() {
             Device::Net(net) => Some(net.counts()),
@@ -132,7 +128,6 @@ impl RunningDevices {
     }
 
     /// Records from here on which blocks of the disk are written.
-    #[expect(dead_code, reason = "for the command `track`")]
     pub(super) fn start_tracking(&self) {
         for slot in &self.slots {
             if let Device::Block(block) = &mut *slot.lock() {
@@ -143,7 +138,6 @@ impl RunningDevices {
 
     /// Blocks of the disk that were written since tracking began or was last
     /// asked for; `None` without a disk, or if they are not recorded.
-    #[expect(dead_code, reason = "for the command `dirty`")]
     pub(super) fn harvest(&self) -> Option<BlockMap> {
         self.slots.iter().find_map(|slot| match &mut *slot.lock() {
             Device::Block(block) => block.harvest(),

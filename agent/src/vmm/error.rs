@@ -94,8 +94,6 @@ pub(super) enum VmmError {
         #[source]
         source: vm_memory::GuestMemoryError,
     },
-    #[error("guest memory has no address here")]
-    NoHostAddress,
     #[error("KVM cannot {what}")]
     Kvm {
         what: &'static str,
@@ -154,7 +152,6 @@ impl VmmError {
             | Self::MapMemory { .. }
             | Self::WriteMemory { .. }
             | Self::ReadMemory { .. }
-            | Self::NoHostAddress
             | Self::Kvm { .. }
             | Self::System { .. }
             | Self::TooManyDevices

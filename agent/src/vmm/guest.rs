@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     clock::Generation,
+    dirty::{self, Pending, Written},
     end::End,
     error::VmmError,
     machine::Running,
@@ -22,6 +23,8 @@ use super::{
 pub(super) struct Guest {
     machine: Running,
     life: Life,
+    /// There once writes are tracked.
+    pending: Option<Pending>,
 }
 
 /// How far the guest has come.
@@ -51,7 +54,11 @@ impl From<Answer> for Reply {
 
 impl Guest {
     pub(super) fn new(machine: Running, life: Life) -> Self {
-        Self { machine, life }
+        Self {
+            machine,
+            life,
+            pending: None,
+        }
     }
 
     pub(super) fn machine(&self) -> &Running {
@@ -98,9 +105,8 @@ impl Guest {
             Command::Save {} => self.save(),
             Command::Load {} => self.load(file),
             Command::Activate { generation } => self.activate(generation)?,
-            Command::Track {} | Command::Dirty { .. } => {
-                refused("this ghost-vmm does not do that yet")
-            }
+            Command::Track {} => self.track(),
+            Command::Dirty { release } => self.dirty(*release),
         };
         Ok(reply)
     }
@@ -130,9 +136,6 @@ impl Guest {
     }
 
     fn save(&mut self) -> Reply {
-        if self.machine.devices().are_some() {
-            return refused("this ghost-vmm cannot save devices yet");
-        }
         if let Some(why) = self.may_not_run() {
             return refused(why);
         }
@@ -158,6 +161,8 @@ impl Guest {
             Err(error) => return failed("load the state", error),
         };
         match self.machine.load(saved) {
+            // Nothing has been set by then.
+            Err(error @ StateError::Devices(_)) => failed("load the state", error),
             Ok(()) => {
                 self.life = Life::Paused;
                 Answer::Loaded.into()
@@ -189,6 +194,52 @@ impl Guest {
             activate_us: micros(start, entered),
         }
         .into())
+    }
+
+    /// What is tracked already stays as it is.
+    fn track(&mut self) -> Reply {
+        if self.pending.is_none() {
+            if let Err(error) = self.machine.track() {
+                return failed("begin to track", error);
+            }
+            self.pending = Some(Pending::default());
+        }
+        Answer::Tracking.into()
+    }
+
+    fn dirty(&mut self, release: u64) -> Reply {
+        let Some(pending) = &mut self.pending else {
+            return refused("nothing is tracked yet");
+        };
+        if !pending.release(release) {
+            let latest = pending.sequence();
+            return refused(format!(
+                "there was no harvest {release} yet, the latest is {latest}"
+            ));
+        }
+        let fresh = match self.machine.harvest() {
+            Ok(fresh) => fresh,
+            Err(error) => return failed("harvest", error),
+        };
+        let Written { pages, blocks } = pending.harvest(fresh);
+        let bytes =
+            |bits: &[u64]| -> Vec<u8> { bits.iter().flat_map(|word| word.to_le_bytes()).collect() };
+        let (page_map, block_map) = (bytes(&pages), bytes(&blocks));
+        let answer = Answer::Dirty {
+            sequence: pending.sequence(),
+            pages: dirty::count(&pages),
+            page_map_bytes: page_map.len() as u64,
+            blocks: dirty::count(&blocks),
+            block_map_bytes: block_map.len() as u64,
+        };
+        match state::sealed(c"ghost-dirty", &[&page_map, &block_map]) {
+            Ok(file) => Reply {
+                answer,
+                file: Some(file),
+            },
+            // It stays pending, and is told next time.
+            Err(error) => failed("hand out what was written", error),
+        }
     }
 
     /// Why it cannot be let run, or saved, now.

@@ -3,7 +3,7 @@
 use std::{
     io::Read as _,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, sync_channel},
     },
     time::Instant,
@@ -264,12 +264,14 @@ impl Running {
 
     /// Accesses that no device answered, and bytes that the serial log lost.
     pub(super) fn counts(&self) -> (Strays, u64) {
-        let bus = self
-            .shared
-            .bus
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let bus = self.bus();
         (bus.strays(), bus.serial_lost_bytes())
+    }
+
+    /// Not for long: vCPUs wait for it.
+    pub(super) fn bus(&self) -> MutexGuard<'_, Bus> {
+        let bus = self.shared.bus.lock();
+        bus.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -330,13 +332,18 @@ fn ring_doorbells(vm: &VmFd, devices: &Devices) -> Result<(), VmmError> {
 }
 
 #[allow(unsafe_code)]
-fn attach(memory: &Memory, vm: &VmFd) -> Result<(), VmmError> {
+pub(super) fn attach(memory: &Memory, vm: &VmFd) -> Result<(), VmmError> {
     // SAFETY: a thread holds the memory as long as its vCPU is there; before
     // there are threads, a `Machine` holds both and gives up the vCPUs first.
     unsafe { memory.attach(vm) }
 }
 
-fn make_vcpu(vm: &VmFd, features: &CpuId, entry: u64, cpu: u8) -> Result<VcpuFd, VmmError> {
+pub(super) fn make_vcpu(
+    vm: &VmFd,
+    features: &CpuId,
+    entry: u64,
+    cpu: u8,
+) -> Result<VcpuFd, VmmError> {
     let vcpu = vm
         .create_vcpu(u64::from(cpu))
         .map_err(|e| VmmError::kvm("make a vCPU", e))?;

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
@@ -102,21 +102,39 @@ impl Memory {
     ///
     /// The memory outlives all vCPUs of the VM.
     pub(super) unsafe fn attach(&self, vm: &VmFd) -> Result<(), VmmError> {
+        // SAFETY: as the caller says.
+        unsafe { self.describe(vm, 0) }.map_err(|e| VmmError::kvm("give memory to the guest", e))
+    }
+
+    /// Has KVM log from now on which pages the guest writes.
+    ///
+    /// # Safety
+    ///
+    /// The memory is attached to this VM.
+    pub(super) unsafe fn log(&self, vm: &VmFd) -> Result<(), VmmError> {
+        // SAFETY: whoever attached it has seen to that it stays.
+        unsafe { self.describe(vm, KVM_MEM_LOG_DIRTY_PAGES) }
+            .map_err(|e| VmmError::kvm("log what the guest writes", e))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::attach`].
+    unsafe fn describe(&self, vm: &VmFd, flags: u32) -> Result<(), kvm_ioctls::Error> {
         for (slot, region) in (0..).zip(self.map.iter()) {
             let start = region
                 .get_host_address(MemoryRegionAddress(0))
-                .map_err(|_| VmmError::NoHostAddress)?;
+                .map_err(|_| kvm_ioctls::Error::new(libc::EFAULT))?;
             let description = kvm_userspace_memory_region {
                 slot,
-                flags: 0,
+                flags,
                 guest_phys_addr: region.start_addr().0,
                 memory_size: region.len(),
                 userspace_addr: start as u64,
             };
             // SAFETY: the range is one mapping of ours of exactly this size;
             // the caller vouches that it stays.
-            unsafe { vm.set_user_memory_region(description) }
-                .map_err(|e| VmmError::kvm("give memory to the guest", e))?;
+            unsafe { vm.set_user_memory_region(description) }?;
         }
         Ok(())
     }

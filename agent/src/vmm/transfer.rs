@@ -8,10 +8,12 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use super::{
     clock::{self, Generation},
     cpuid,
+    dirty::Written,
     error::VmmError,
     layout::Ram,
     machine::Running,
     state::{Facts, Here, Saved, StateError},
+    tracking,
     vcpu::Thread,
 };
 
@@ -71,16 +73,19 @@ impl Running {
             // A KVM without it has no guests that could miss it.
             clock: self.vm.get_clock().ok(),
             vcpus,
+            bus: self.bus().save(),
         })
     }
 
-    /// Into a paused one. If it fails, some of it has been done.
+    /// Into a paused one. If it fails for another reason than its devices,
+    /// some of it has been done.
     pub(super) fn load(&mut self, saved: Saved) -> Result<(), StateError> {
         let Saved {
             memory_bytes: _,
             tsc_khz,
             clock,
             vcpus,
+            bus,
         } = saved;
         let shown = vcpus.iter().map(|vcpu| vcpu.cpuid.as_slice());
         let shown = shown
@@ -92,6 +97,8 @@ impl Running {
                 })
             })
             .collect::<Result<_, _>>()?;
+        // First, because it takes all or nothing.
+        self.bus().restore(&bus).map_err(StateError::Devices)?;
         let threads = self.threads.iter().zip(vcpus);
         let loading: Vec<_> = threads
             .map(|(thread, state)| thread.load(state, tsc_khz))
@@ -104,6 +111,24 @@ impl Running {
         self.tsc_khz = tsc_khz;
         self.clock = clock;
         Ok(())
+    }
+
+    /// Begins to record what is written.
+    pub(super) fn track(&self) -> Result<(), VmmError> {
+        tracking::start(&self.vm, self.memory())?;
+        self.devices().start_tracking();
+        Ok(())
+    }
+
+    /// What was written since this was last asked, or tracking began.
+    pub(super) fn harvest(&self) -> Result<Written, VmmError> {
+        Ok(Written {
+            pages: tracking::harvest(&self.vm, self.memory())?,
+            blocks: self
+                .devices()
+                .harvest()
+                .map_or_else(Vec::new, |map| map.words().to_vec()),
+        })
     }
 
     /// Tells a paused guest that it is another now, and what time it is.

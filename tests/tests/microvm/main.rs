@@ -2,6 +2,7 @@
 //! what it says on the network, and what ghost-vmm refuses.
 
 mod block;
+mod dirty;
 mod inherited;
 mod net;
 mod refusals;

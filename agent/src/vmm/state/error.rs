@@ -3,6 +3,7 @@
 use std::io;
 
 use super::header::VERSION;
+use crate::vmm::virtio;
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::vmm) enum StateError {
@@ -60,6 +61,8 @@ pub(in crate::vmm) enum StateError {
     TscKhz { saved: u32, have: u32 },
     #[error("vCPU {0} has run already with other CPU features than the saved ones")]
     HasRun(usize),
+    #[error("the devices of the saved state do not fit")]
+    Devices(#[source] virtio::StateError),
     #[error("KVM cannot {what} of vCPU {cpu}")]
     Vcpu {
         cpu: u8,

@@ -17,7 +17,7 @@ mod vcpu;
 mod wire;
 
 pub(super) use error::StateError;
-pub(super) use file::{read, write};
+pub(super) use file::{read, sealed, write};
 pub(super) use fit::Here;
 pub(super) use vcpu::Facts;
 pub(super) use wire::{Saved, VcpuState};

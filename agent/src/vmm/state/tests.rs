@@ -2,6 +2,7 @@ use kvm_bindings::{
     CpuId, kvm_clock_data, kvm_cpuid_entry2, kvm_debugregs, kvm_mp_state, kvm_msr_entry, kvm_regs,
     kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
 
 use super::{
@@ -10,6 +11,10 @@ use super::{
     fit::{self, Here},
     header::{self, BODY_BYTES_MAX, HEADER_BYTES},
     wire::{Saved, VcpuState},
+};
+use crate::vmm::{
+    bus::{Bus, BusState},
+    serial::{Log, Port},
 };
 
 fn leaf(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
@@ -56,12 +61,19 @@ fn vcpu(rip: u64) -> VcpuState {
     }
 }
 
+/// Of a serial port alone.
+fn bus() -> BusState {
+    let log = memfd_create(c"log", MFdFlags::empty()).unwrap();
+    Bus::new(Port::new(Log::start(log.into()).unwrap()), Vec::new()).save()
+}
+
 fn saved() -> Saved {
     Saved {
         memory_bytes: 16 << 20,
         tsc_khz: 2_000_000,
         clock: Some(kvm_clock_data::default()),
         vcpus: vec![vcpu(0x10_0000), vcpu(0x20_0000)],
+        bus: bus(),
     }
 }
 

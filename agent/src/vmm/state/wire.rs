@@ -10,6 +10,7 @@ use kvm_bindings::{
 use serde::{Deserialize, Serialize};
 
 use super::{error::StateError, header};
+use crate::vmm::bus::BusState;
 
 /// A microVM but for its memory and its disk.
 #[derive(Serialize, Deserialize)]
@@ -20,6 +21,7 @@ pub(in crate::vmm) struct Saved {
     /// KVM's own clock, which Linux guests read.
     pub(in crate::vmm) clock: Option<kvm_clock_data>,
     pub(in crate::vmm) vcpus: Vec<VcpuState>,
+    pub(in crate::vmm) bus: BusState,
 }
 
 /// In the order in which KVM wants them back.

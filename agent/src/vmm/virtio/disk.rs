@@ -152,7 +152,6 @@ pub(in crate::vmm) struct BlockMap {
     blocks: u64,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for the command `dirty`"))]
 impl BlockMap {
     pub(in crate::vmm) fn new(blocks: u64) -> Self {
         let words = usize::try_from(blocks.div_ceil(64)).unwrap_or(usize::MAX);
@@ -168,16 +167,10 @@ impl BlockMap {
     }
 
     /// Bits that are set.
+    #[cfg(test)]
     pub(in crate::vmm) fn count(&self) -> u64 {
         let ones = self.words.iter().map(|word| u64::from(word.count_ones()));
         ones.sum()
-    }
-
-    /// Gives back what another harvest had.
-    pub(in crate::vmm) fn merge(&mut self, other: &Self) {
-        for (word, more) in self.words.iter_mut().zip(&other.words) {
-            *word |= more;
-        }
     }
 
     fn mark(&mut self, offset: u64, bytes: u64) {
@@ -208,9 +201,5 @@ mod tests {
         map.mark(BLOCK_BYTES * 199, 512);
         assert_eq!(map.words(), [1 << 63, 1, 0b1_1100, 1 << 7]);
         assert_eq!(map.count(), 6);
-        let mut other = BlockMap::new(200);
-        other.mark(0, 1);
-        other.merge(&map);
-        assert_eq!(other.count(), 7);
     }
 }
