@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::{held, refusals::refused};
 
-/// A namespace with a tap, and the payload behind it, serving.
-fn serving() -> Result<(NetNs, MicroVm)> {
+/// A namespace with a tap, and a payload that serves behind it.
+pub(crate) fn wired() -> Result<(NetNs, Spec)> {
     let ns = NetNs::new("microvm")?;
     ns.ip("tuntap add dev tap0 mode tap vnet_hdr")?;
     ns.ip("addr add 10.77.0.1/24 dev tap0")?;
@@ -27,6 +27,12 @@ fn serving() -> Result<(NetNs, MicroVm)> {
     spec.more = ["--tap", "tap0", "--mac", "02:00:00:00:00:77"]
         .map(str::to_owned)
         .to_vec();
+    Ok((ns, spec))
+}
+
+/// It serves by the time this returns.
+pub(crate) fn serving() -> Result<(NetNs, MicroVm)> {
+    let (ns, spec) = wired()?;
     let vm = ns.run(|| MicroVm::start(&spec))??;
     wait_for("the payload to serve", LIMIT, || {
         vm.console().contains("serving").then_some(())
@@ -37,7 +43,7 @@ fn serving() -> Result<(NetNs, MicroVm)> {
 
 /// One echo request, and its reply with the same content. The kernel fills in
 /// identifier and checksum, and checks those of the reply.
-fn ping(ns: &NetNs, address: &str) -> Result<()> {
+pub(crate) fn ping(ns: &NetNs, address: &str) -> Result<()> {
     let address: IpAddr = address.parse()?;
     let (family, protocol, request, reply) = match address {
         IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),

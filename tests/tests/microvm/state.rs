@@ -11,7 +11,10 @@ use ghostd_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{PAGE, held};
+use super::{
+    PAGE, held,
+    net::{ping, serving, wired},
+};
 
 const GENERATION: &str = "00112233445566778899aabbccddeeff";
 
@@ -278,5 +281,38 @@ fn each_activation_is_another_incarnation() -> Result<()> {
     // Going on after a pause is no new incarnation.
     client.ask("resume")?;
     assert_eq!(page()?[0], 3);
+    Ok(())
+}
+
+#[test]
+fn a_copy_answers_on_its_own_tap_with_the_queues_of_the_first() -> Result<()> {
+    if !is_possible("a_copy_answers_on_its_own_tap_with_the_queues_of_the_first") {
+        return Ok(());
+    }
+    let (first, primary) = serving()?;
+    for address in ["10.77.0.2", "fd77::2"] {
+        ping(&first, address)?;
+    }
+    let (client, state) = saved(&primary)?;
+    let memory = client.memory()?.bytes()?;
+
+    let (second, spec) = wired()?;
+    let ghost = second.run(|| MicroVm::start(&suspended(spec)))??;
+    let ghost_client = ghost.connect()?;
+    ghost_client.memory()?.0.write_all_at(&memory, 0)?;
+    assert_eq!(load(&ghost_client, &state)?, json!({"answer":"loaded"}));
+    assert_eq!(activate(&ghost_client)?["answer"], "activated");
+    for address in ["10.77.0.2", "fd77::2"] {
+        ping(&second, address)?;
+    }
+    // One without a network is another machine.
+    let bare = MicroVm::start(&suspended(held("do=serve")?))?;
+    let answer = load(&bare.connect()?, &state)?;
+    assert_eq!(
+        why(&answer)?,
+        "cannot load the state: the devices of the saved state do not fit: the state has 1 devices, this microVM has 0"
+    );
+    // It was refused whole, so it can still be let go.
+    assert_eq!(activate(&bare.connect()?)?["answer"], "activated");
     Ok(())
 }

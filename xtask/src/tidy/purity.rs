@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "agent/src/vmm/boot.rs",
     "agent/src/vmm/bus.rs",
     "agent/src/vmm/cpuid.rs",
+    "agent/src/vmm/dirty.rs",
     "agent/src/vmm/end.rs",
     "agent/src/vmm/entry.rs",
     "agent/src/vmm/image.rs",
