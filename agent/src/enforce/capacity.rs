@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::EnforceError;
+use super::{EnforceError, Reading};
 use crate::model::{Amounts, HUGE_PAGE_BYTES};
 
 /// What an uplink counts as that does not tell its speed, as virtual ones do:
@@ -18,7 +18,7 @@ pub fn read_capacity<'n>(
     root: &Path,
     uplinks: impl Iterator<Item = &'n str>,
 ) -> Result<Amounts, EnforceError> {
-    let memory_bytes = memory_bytes(root)?;
+    let memory_bytes = meminfo(root, "MemTotal")?;
     let speeds = uplinks.map(|name| speed(root, name).unwrap_or(SPEED_UNKNOWN));
     Ok(Amounts {
         memory_bytes,
@@ -28,16 +28,38 @@ pub fn read_capacity<'n>(
     })
 }
 
-fn memory_bytes(root: &Path) -> Result<u64, EnforceError> {
+/// How short the host is of memory. Kernels without PSI, or where it is off,
+/// say nothing of waiting.
+pub fn read_pressure(root: &Path) -> Result<Reading, EnforceError> {
+    let stalled = fs::read_to_string(root.join("proc/pressure/memory"));
+    let stalled = stalled.ok().and_then(|text| {
+        let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+        let avg10 = some
+            .split(' ')
+            .find_map(|word| word.strip_prefix("avg10="))?;
+        let (whole, hundredths) = avg10.split_once('.')?;
+        let whole: u32 = whole.parse().ok()?;
+        let hundredths: u32 = hundredths.parse().ok()?;
+        whole.checked_mul(100)?.checked_add(hundredths)
+    });
+    Ok(Reading {
+        stalled,
+        available_bytes: meminfo(root, "MemAvailable")?,
+        total_bytes: meminfo(root, "MemTotal")?,
+    })
+}
+
+fn meminfo(root: &Path, name: &str) -> Result<u64, EnforceError> {
     let path = root.join("proc/meminfo");
     let text = read(&path)?;
-    let total = text.lines().find_map(|line| {
-        let kib = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?;
+    let found = text.lines().find_map(|line| {
+        let (_, kib) = line.split_once(':').filter(|(key, _)| *key == name)?;
+        let kib = kib.trim().strip_suffix("kB")?;
         kib.trim().parse::<u64>().ok()?.checked_mul(1024)
     });
-    total.ok_or_else(|| EnforceError::Parse {
+    found.ok_or_else(|| EnforceError::Parse {
         path,
-        what: "there is no MemTotal".to_owned(),
+        what: format!("there is no {name}"),
     })
 }
 
@@ -116,6 +138,21 @@ mod tests {
             let error = read_capacity(&tree.path, ["fast"].into_iter()).unwrap_err();
             assert!(error.to_string().ends_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn pressure_is_read_where_the_kernel_tells() {
+        let meminfo = "MemTotal: 100 kB\nMemAvailable: 40 kB\n";
+        let psi = "some avg10=12.05 avg60=1.00 avg300=0.00 total=5\nfull avg10=1.00\n";
+        let tree = Tree::of(&[("proc/meminfo", meminfo), ("proc/pressure/memory", psi)]);
+        let reading = read_pressure(&tree.path).unwrap();
+        assert_eq!(reading.stalled, Some(1205));
+        assert_eq!(
+            (reading.available_bytes, reading.total_bytes),
+            (40 << 10, 100 << 10)
+        );
+        let tree = Tree::of(&[("proc/meminfo", meminfo)]);
+        assert_eq!(read_pressure(&tree.path).unwrap().stalled, None);
     }
 
     #[test]

@@ -14,4 +14,8 @@ pub enum EnforceError {
         value: String,
         source: io::Error,
     },
+    #[error("cannot keep the journal {}", path.display())]
+    Journal { path: PathBuf, source: io::Error },
+    #[error("cannot pace a socket to {bandwidth} bytes a second")]
+    Pace { bandwidth: u64, source: io::Error },
 }

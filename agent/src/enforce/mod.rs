@@ -10,9 +10,21 @@
 //! reverse, by the journal even after a crash.
 
 mod capacity;
+mod cgroup;
 mod error;
+mod huge;
+mod journal;
+mod limits;
+mod pacing;
+mod pressure;
 #[cfg(test)]
 mod tree;
 
-pub use capacity::read_capacity;
+pub use capacity::{read_capacity, read_pressure};
+pub use cgroup::{Report, apply};
 pub use error::EnforceError;
+pub use huge::{Pool, reserve_huge_pages};
+pub use journal::Journal;
+pub use limits::{NotInForce, Setting, of_ghost, of_primary, released, squeezed};
+pub use pacing::pace;
+pub use pressure::{Pressure, Reading, Yield};

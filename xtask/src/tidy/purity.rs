@@ -15,6 +15,8 @@ const PURE: &[&str] = &[
     "agent/src/control/access.rs",
     "agent/src/control/dto/",
     "agent/src/control/findings.rs",
+    "agent/src/enforce/limits.rs",
+    "agent/src/enforce/pressure.rs",
     "agent/src/model/",
     "agent/src/orchestrate/agenda.rs",
     "agent/src/orchestrate/drain.rs",
