@@ -59,7 +59,7 @@ pub fn apply(
             }),
         }
     }
-    report.not_in_force.extend(hollow(folder, &above, settings));
+    report.not_in_force.extend(hollow(&above, settings));
     report
         .in_force
         .retain(|setting| !report.not_in_force.iter().any(|n| n.file == setting.file));
@@ -151,16 +151,16 @@ fn set(
 }
 
 /// `memory.min` protects nothing below a folder that protects less.
-fn hollow(folder: &Path, above: &[PathBuf], settings: &[Setting]) -> Option<NotInForce> {
+fn hollow(above: &[PathBuf], settings: &[Setting]) -> Option<NotInForce> {
     let file = "memory.min";
     let wanted = settings.iter().find(|setting| setting.file == file)?;
     let wanted: u64 = wanted.value.parse().ok().filter(|wanted| *wanted > 0)?;
-    let inner = above.iter().filter(|above| above.join(file).exists());
+    let mut inner = above.iter().filter(|above| above.join(file).exists());
     let less = |above: &&PathBuf| -> bool {
         let text = fs::read_to_string(above.join(file)).unwrap_or_default();
         text.trim().parse::<u64>().is_ok_and(|has| has < wanted)
     };
-    let above = inner.filter(|above| *above != folder).find(less)?;
+    let above = inner.find(less)?;
     let path = above.join(file);
     Some(NotInForce {
         file,
