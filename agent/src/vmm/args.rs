@@ -1,10 +1,13 @@
 //! The command line of ghost-vmm.
 
+use std::path::PathBuf;
+
 use clap::{Parser, ValueEnum};
 
 use super::{
     boot::CommandLine,
     error::VmmError,
+    jail::{Jail, Strictness, User},
     layout::Ram,
     machine::Plan,
     open::{TapWanted, Wanted},
@@ -43,10 +46,18 @@ pub(super) struct Args {
     at_end: Option<AtEnd>,
     /// A tap for the guest's network; it must be there already. In its place,
     /// fd:N is an open queue of a tap, or a packet socket.
-    #[arg(long, value_name = "NAME", requires = "mac")]
+    #[arg(long, value_name = "NAME", group = "network", requires = "mac")]
     tap: Option<Place>,
+    /// A tap that is made, switched on, and gone with the process; there must
+    /// be no interface of this name.
+    #[arg(long, value_name = "NAME", group = "network", requires = "mac")]
+    new_tap: Option<String>,
+    /// The Ethernet address of the host's end of the new tap; by default the
+    /// kernel takes one by chance.
+    #[arg(long, value_name = "ADDRESS", requires = "new_tap")]
+    tap_mac: Option<Mac>,
     /// The guest's Ethernet address.
-    #[arg(long, value_name = "ADDRESS", requires = "tap")]
+    #[arg(long, value_name = "ADDRESS", requires = "network")]
     mac: Option<Mac>,
     /// Build the microVM, and let no vCPU run until `resume` or `activate`.
     #[arg(long, requires = "control")]
@@ -60,6 +71,21 @@ pub(super) struct Args {
     /// The KVM device.
     #[arg(long, value_name = "FILE", default_value = "/dev/kvm")]
     kvm: Place,
+    /// A cgroup (version 2) to run in; made if only its last part is missing.
+    /// Its owner removes it.
+    #[arg(long, value_name = "FOLDER")]
+    cgroup: Option<PathBuf>,
+    /// Whether the process gives up all rights but those to its open files
+    /// before it looks at the image. `auto` gives up what this system lets it
+    /// give up, and tells what is missing. On for root, otherwise off.
+    #[arg(long, value_name = "HOW")]
+    jail: Option<Strictness>,
+    /// The user to become in the jail; by default one that nobody else is.
+    #[arg(long, value_name = "NUMBER", requires = "gid", value_parser = clap::value_parser!(u32).range(1..i64::from(u32::MAX)))]
+    uid: Option<u32>,
+    /// Its group.
+    #[arg(long, value_name = "NUMBER", requires = "uid", value_parser = clap::value_parser!(u32).range(1..i64::from(u32::MAX)))]
+    gid: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,6 +100,24 @@ impl Args {
             Some(_) => AtEnd::Hold,
             None => AtEnd::Exit,
         })
+    }
+
+    /// What the process is to become before it looks at the image.
+    pub(super) fn jail(&self) -> Jail {
+        let is_root = nix::unistd::geteuid().is_root();
+        let given = self.uid.zip(self.gid).map(|(uid, gid)| User { uid, gid });
+        Jail {
+            strictness: self.jail.unwrap_or(match is_root {
+                true => Strictness::On,
+                false => Strictness::Off,
+            }),
+            user: given.or(is_root.then(User::of_process)),
+            file_bytes_max: self.memory_mib << 20,
+        }
+    }
+
+    pub(super) fn cgroup(&self) -> Option<PathBuf> {
+        self.cgroup.clone()
     }
 
     /// Checked, with nothing opened.
@@ -99,10 +143,15 @@ impl Args {
             image: self.image,
             serial: self.serial,
             control: self.control,
-            tap: self.tap.map(|place| match place {
-                Place::Inherited(fd) => TapWanted::Inherited(fd),
-                Place::Path(name) => TapWanted::There(name.display().to_string()),
-            }),
+            tap: match (self.tap, self.new_tap) {
+                (Some(Place::Inherited(fd)), _) => Some(TapWanted::Inherited(fd)),
+                (Some(Place::Path(name)), _) => Some(TapWanted::There(name.display().to_string())),
+                (None, Some(name)) => Some(TapWanted::New {
+                    name,
+                    host_mac: self.tap_mac,
+                }),
+                (None, None) => None,
+            },
             disk: self.disk.map(|place| (place, access)),
         };
         Ok((plan, wanted))

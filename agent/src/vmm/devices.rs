@@ -11,6 +11,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::{
     error::VmmError,
+    jail,
     memory::Memory,
     virtio::{
         self, Block, BlockCounts, BlockMap, Device, Disk, Mac, Net, NetCounts, REGISTER_BYTES,
@@ -75,9 +76,16 @@ impl Devices {
         };
         for slot in &running.slots {
             let own = Arc::clone(slot);
+            let kind = match &*slot.lock() {
+                Device::Net(_) => jail::Kind::Net,
+                Device::Block(_) => jail::Kind::Block,
+            };
             let thread = thread::Builder::new()
                 .name(slot.name().to_owned())
-                .spawn(move || virtio::serve(&own))
+                .spawn(move || {
+                    jail::confine(kind);
+                    virtio::serve(&own);
+                })
                 .map_err(|e| VmmError::system("start the thread of a device", e))?;
             running.threads.push(thread);
         }

@@ -4,6 +4,7 @@ use std::{io, os::fd::RawFd, path::PathBuf};
 
 use super::{
     image::ImageError,
+    jail::Refusal,
     layout::{MEMORY_MIB_MAX, MEMORY_MIB_MIN},
     place::Place,
     virtio::DiskError,
@@ -56,6 +57,12 @@ pub(super) enum VmmError {
     Control(PathBuf, #[source] io::Error),
     #[error("cannot use the tap {0}; it must exist, be a tap, and have no user")]
     Tap(String, #[source] io::Error),
+    #[error("cannot make the tap {0}: there is an interface of this name; it is left alone")]
+    TapTaken(String),
+    #[error("cannot make the tap {0}")]
+    NewTap(String, #[source] io::Error),
+    #[error("cannot run in the cgroup {0}; is the folder above it a cgroup of version 2?")]
+    Cgroup(PathBuf, #[source] io::Error),
     #[error("{0} is no tap, and no socket that takes its place")]
     NotTap(Place, #[source] io::Error),
     #[error("{0} is no local packet socket that can listen")]
@@ -67,6 +74,12 @@ pub(super) enum VmmError {
         path: Place,
         #[source]
         source: DiskError,
+    },
+    #[error("there is no jail without its part `{part}`; `--jail auto` would do with less")]
+    Jail {
+        part: &'static str,
+        #[source]
+        source: Refusal,
     },
     #[error("cannot get guest memory of {bytes} bytes")]
     Memory {
@@ -143,6 +156,9 @@ impl VmmError {
             | Self::SerialLog(..)
             | Self::Tap(..)
             | Self::NotTap(..)
+            | Self::TapTaken(_)
+            | Self::NewTap(..)
+            | Self::Cgroup(..)
             | Self::NotControl(..)
             | Self::Descriptor(_)
             | Self::Disk { .. }
@@ -152,6 +168,7 @@ impl VmmError {
             | Self::MapMemory { .. }
             | Self::WriteMemory { .. }
             | Self::ReadMemory { .. }
+            | Self::Jail { .. }
             | Self::Kvm { .. }
             | Self::System { .. }
             | Self::TooManyDevices

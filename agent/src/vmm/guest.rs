@@ -15,9 +15,9 @@ use super::{
     end::End,
     error::VmmError,
     machine::Running,
-    message::{Answer, Command, Reason, RegionView, State},
+    message::{Answer, Command, JailView, Reason, RegionView, State},
     state::{self, StateError},
-    vcpu::Ended,
+    vcpu::{Ended, Start},
 };
 
 pub(super) struct Guest {
@@ -25,6 +25,7 @@ pub(super) struct Guest {
     life: Life,
     /// There once writes are tracked.
     pending: Option<Pending>,
+    jail: Option<JailView>,
 }
 
 /// How far the guest has come.
@@ -53,12 +54,21 @@ impl From<Answer> for Reply {
 }
 
 impl Guest {
-    pub(super) fn new(machine: Running, life: Life) -> Self {
+    pub(super) fn new(machine: Running, start: Start, jail: Option<JailView>) -> Self {
         Self {
             machine,
-            life,
+            life: match start {
+                Start::Running => Life::Running,
+                Start::Paused => Life::Paused,
+            },
             pending: None,
+            jail,
         }
+    }
+
+    /// What holds the process; nothing if there is no jail.
+    pub(super) fn jail(&self) -> Option<&JailView> {
+        self.jail.as_ref()
     }
 
     pub(super) fn machine(&self) -> &Running {
@@ -271,6 +281,7 @@ impl Guest {
             strays: strays.into(),
             net: self.machine.devices().net_counts().map(Into::into),
             disk: self.machine.devices().block_counts().map(Into::into),
+            jail: self.jail.clone().map(Box::new),
         }
     }
 

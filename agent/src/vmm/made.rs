@@ -20,9 +20,19 @@ impl Made {
         self.0.push((path, until));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Somebody else takes it away.
+    pub(super) fn forget(mut self) {
+        self.0.clear();
+    }
+
     /// The guest runs.
-    pub(super) fn running(&mut self) {
+    pub(super) fn running(mut self) -> Self {
         self.0.retain(|&(_, until)| until == Until::End);
+        self
     }
 }
 

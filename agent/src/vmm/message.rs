@@ -64,6 +64,9 @@ pub(crate) enum Answer {
         net: Option<NetCounts>,
         #[serde(skip_serializing_if = "Option::is_none")]
         disk: Option<DiskCounts>,
+        /// Missing if the process is not jailed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jail: Option<Box<JailView>>,
     },
     Memory {
         bytes: u64,
@@ -120,6 +123,24 @@ pub(crate) struct RegionView {
     pub(crate) address: u64,
     pub(crate) bytes: u64,
     pub(crate) file_offset: u64,
+}
+
+/// What holds the process, should its guest take it over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JailView {
+    pub(crate) uid: u32,
+    /// Names of parts.
+    pub(crate) in_force: Vec<String>,
+    /// Parts that this system does not give; none with `--jail on`.
+    pub(crate) missing: Vec<MissingView>,
+    /// The version of landlock's interface that the kernel has.
+    pub(crate) landlock_abi: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MissingView {
+    pub(crate) part: String,
+    pub(crate) why: String,
 }
 
 /// Frames, and what became of them.
@@ -196,6 +217,9 @@ pub(crate) enum Event {
         pid: u32,
         vcpus: u8,
         memory_bytes: u64,
+        /// Missing if the process is not jailed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jail: Option<JailView>,
     },
     Paused,
     Resumed,

@@ -16,6 +16,7 @@
 mod args;
 mod boot;
 mod bus;
+mod cgroup;
 mod clock;
 mod control;
 mod cpuid;
@@ -28,8 +29,10 @@ mod error;
 mod eventfd;
 mod guest;
 mod image;
+mod jail;
 mod kick;
 mod layout;
+mod link;
 mod machine;
 mod made;
 mod memory;
@@ -55,10 +58,11 @@ use self::{
     args::Args,
     end::End,
     error::{Blame, VmmError},
-    guest::{Guest, Life},
+    guest::Guest,
+    jail::{Janitor, Strictness},
     machine::{Machine, Parts},
     open::Opened,
-    vcpu::Start,
+    virtio::Disk,
     watch::Watch,
 };
 
@@ -85,8 +89,13 @@ pub fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<End, VmmError> {
     let at_end = args.at_end();
+    let jail = args.jail();
+    let cgroup = args.cgroup();
     let (plan, wanted) = args.plan()?;
     let inherited = wanted.inherited()?;
+    if let Some(folder) = cgroup {
+        cgroup::join(&folder).map_err(|e| VmmError::Cgroup(folder, e))?;
+    }
     // Before there is any other thread, or a file that must go.
     let signals = watch::signals()?;
     let Opened {
@@ -96,8 +105,9 @@ fn run(args: Args) -> Result<End, VmmError> {
         tap,
         disk,
         control,
-        mut made,
+        made,
     } = wanted.open(inherited)?;
+    let jail = jail.for_files_of(disk.as_ref().map_or(0, Disk::bytes));
     let parts = Parts {
         kvm,
         image,
@@ -105,12 +115,21 @@ fn run(args: Args) -> Result<End, VmmError> {
         tap,
         disk,
     };
-    let start = plan.start;
-    let life = match start {
-        Start::Running => Life::Running,
-        Start::Paused => Life::Paused,
-    };
-    let machine = Machine::build(&plan, parts)?.start(start)?;
-    made.running();
-    Watch::new(Guest::new(machine, life), control, signals, at_end).run()
+    if jail.strictness == Strictness::Off {
+        let machine = Machine::build(&plan, parts)?.start(plan.start)?;
+        let _made = made.running();
+        let guest = Guest::new(machine, plan.start, None);
+        return Watch::new(guest, control, signals, at_end).run();
+    }
+    let janitor = Janitor::start(made);
+    let janitor = janitor.map_err(|e| VmmError::system("leave a process outside the jail", e))?;
+    let jail = jail
+        .enter()
+        .map_err(|(part, source)| VmmError::Jail { part, source })?;
+    // Nothing was looked into until here.
+    let machine = Machine::build(&plan, parts)?.start(plan.start)?;
+    janitor.dismiss();
+    jail::confine(jail::Kind::Main);
+    let guest = Guest::new(machine, plan.start, jail);
+    Watch::new(guest, control, signals, at_end).run()
 }

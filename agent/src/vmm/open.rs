@@ -23,10 +23,11 @@ use super::{
     control::Control,
     descriptor::Inherited,
     error::VmmError,
+    link,
     made::{Made, Until},
     place::Place,
     serial,
-    virtio::{Access, Disk, DiskError, Tap},
+    virtio::{Access, Disk, DiskError, Mac, Tap},
 };
 
 /// What is to be opened.
@@ -44,6 +45,8 @@ pub(super) struct Wanted {
 pub(super) enum TapWanted {
     /// It is there, made and fenced by whoever owns the guest.
     There(String),
+    /// It is made, and goes with the process.
+    New { name: String, host_mac: Option<Mac> },
     /// A tap's queue, or a socket that takes its place.
     Inherited(RawFd),
 }
@@ -152,6 +155,14 @@ fn open_image(name: Place, inherited: &mut Inherited) -> Result<Source, VmmError
 fn open_tap(wanted: &TapWanted, inherited: &mut Inherited) -> Result<Tap, VmmError> {
     match wanted {
         TapWanted::There(name) => Tap::open(name).map_err(|e| VmmError::Tap(name.clone(), e)),
+        TapWanted::New { name, host_mac } => {
+            let failed = |e: io::Error| match e.kind() {
+                io::ErrorKind::AlreadyExists => VmmError::TapTaken(name.clone()),
+                _ => VmmError::NewTap(name.clone(), e),
+            };
+            let made = link::make(name, host_mac.map(Mac::bytes)).map_err(failed)?;
+            Tap::over(made).map_err(failed)
+        }
         TapWanted::Inherited(fd) => {
             let failed = |e| VmmError::NotTap(Place::Inherited(*fd), e);
             Tap::over(inherited.take(*fd).map_err(failed)?).map_err(failed)

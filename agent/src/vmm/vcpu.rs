@@ -18,7 +18,7 @@ use nix::sys::eventfd::EventFd;
 use super::{
     bus::Bus,
     end::End,
-    eventfd,
+    eventfd, jail,
     kick::{Kickable, kick},
     memory::Memory,
     state::{Facts, StateError, VcpuState},
@@ -104,6 +104,7 @@ impl Thread {
         let handle = thread::Builder::new()
             .name(format!("vcpu{cpu}"))
             .spawn(move || {
+                jail::confine(jail::Kind::Vcpu);
                 let vcpu = &mut Kickable::new(vcpu);
                 let end = run(vcpu, &mut facts, &queue, &shared.bus, &waiting);
                 // Only fails if nobody wants to know any more.

@@ -71,6 +71,7 @@ impl Watch {
             pid: std::process::id(),
             vcpus: self.guest.machine().vcpus(),
             memory_bytes: self.guest.machine().ram().bytes(),
+            jail: self.guest.jail().cloned(),
         });
         if *self.guest.life() != Life::Running {
             self.tell(&Event::Paused);

@@ -61,6 +61,8 @@ pub struct Spec {
     pub has_control: bool,
     /// Where the process is born.
     pub cgroup: Option<PathBuf>,
+    /// What the program is started by; nothing if directly.
+    pub wrapper: Vec<String>,
 }
 
 impl Spec {
@@ -74,6 +76,7 @@ impl Spec {
             more: Vec::new(),
             has_control: false,
             cgroup: None,
+            wrapper: Vec::new(),
         })
     }
 }
@@ -143,10 +146,15 @@ impl MicroVm {
     fn spawn(spec: &Spec, spawn: impl FnOnce(&mut Command) -> Result<Child>) -> Result<Self> {
         let folder = Folder::new()?;
         let said = fs::File::create(folder.0.join("stderr"))?;
-        let mut command = in_cgroup(
-            spec.cgroup.as_deref(),
-            &binary("GHOST_VMM_BIN", "ghost-vmm")?,
-        );
+        let vmm = binary("GHOST_VMM_BIN", "ghost-vmm")?;
+        let mut command = match spec.wrapper.split_first() {
+            Some((program, more)) => {
+                let mut command = Command::new(program);
+                command.args(more).arg(vmm);
+                command
+            }
+            None => in_cgroup(spec.cgroup.as_deref(), &vmm),
+        };
         command
             .arg("--image")
             .arg(&spec.image)

@@ -128,8 +128,8 @@ fn a_control_socket_that_a_killed_vmm_left_is_replaced() -> Result<()> {
     if !is_possible("a_control_socket_that_a_killed_vmm_left_is_replaced") {
         return Ok(());
     }
-    let vm = MicroVm::start(&held("do=spin")?)?;
-    vm.connect()?;
+    let mut vm = MicroVm::start(&held("do=spin")?)?;
+    assert_eq!(vm.event()?["event"], "started");
     vm.signal(Signal::SIGKILL)?;
     let dir = folder()?;
     let kept = dir.join("control");

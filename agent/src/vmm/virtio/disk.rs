@@ -98,6 +98,10 @@ impl Disk {
         })
     }
 
+    pub(in crate::vmm) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn sectors(&self) -> u64 {
         self.bytes / SECTOR_BYTES
     }

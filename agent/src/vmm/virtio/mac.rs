@@ -5,6 +5,12 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::vmm) struct Mac(pub(super) [u8; 6]);
 
+impl Mac {
+    pub(in crate::vmm) fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+}
+
 impl FromStr for Mac {
     type Err = &'static str;
 
