@@ -55,7 +55,7 @@ enum Task {
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Measure; `steer` is the data plane.
+    /// Measure; `steer` is the data plane, `ghost` microVMs.
     Bench {
         /// Which benchmark.
         name: String,
@@ -123,6 +123,7 @@ enum Start {
 fn start(workspace: &Workspace, why: Start, name: &str, arguments: &[String]) -> Result<()> {
     setup::for_running()?;
     let tools = ebpf::build(workspace)?;
+    guest::build(workspace)?;
     let profile = match why {
         Start::Demo | Start::Vm => Profile::Dev,
         Start::Bench => {

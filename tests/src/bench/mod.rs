@@ -1,23 +1,14 @@
-//! `cargo xtask bench steer`: the data plane and the daemon in numbers.
+//! Benchmarks: `cargo xtask bench steer`, `cargo xtask bench ghost`.
 //!
 //! Owns: what is measured, how, and against which targets. Refuses: to fail
 //! because a target was missed, for numbers depend on the machine; ratios are
 //! of values from one run, taken in turns. Fails when something could not be
 //! measured, and says what.
 
-mod daemon;
-mod fleet;
-mod frames;
-mod live;
-mod packets;
-mod pins;
+mod ghost;
 mod report;
-mod rig;
-mod routes;
 mod sample;
-mod store;
-mod tables;
-mod throws;
+mod steer;
 
 use std::{fs, path::PathBuf};
 
@@ -27,17 +18,12 @@ use report::{Report, Section};
 
 type Measure = fn() -> Result<Section>;
 
-/// Sections by name, in order.
-const SECTIONS: [(&str, Measure); 6] = [
-    ("packets", packets::measure),
-    ("live", live::measure),
-    ("routes", routes::measure),
-    ("fleet", fleet::measure),
-    ("throws", throws::measure),
-    ("daemon", daemon::measure),
-];
-
-const USAGE: &str = "usage: cargo xtask bench steer [packets] [live] [routes] [fleet] [throws] [daemon] [--json [FILE]]";
+/// Benchmarks that are started together.
+struct Suite {
+    name: &'static str,
+    /// By name, in order.
+    sections: &'static [(&'static str, Measure)],
+}
 
 /// What was asked for.
 #[derive(Debug, Default)]
@@ -56,17 +42,17 @@ enum Json {
 }
 
 impl Arguments {
-    fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
+    fn parse(suite: &Suite, words: impl Iterator<Item = String>) -> Result<Self> {
         let mut parsed = Self::default();
         let mut words = words.peekable();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--json" => {
-                    let file = words.next_if(|next| !is_section(next));
+                    let file = words.next_if(|next| !suite.has(next));
                     parsed.json = Some(file.map_or(Json::Stdout, |f| Json::File(f.into())));
                 }
-                name if is_section(name) => parsed.sections.push(word),
-                other => bail!("`{other}` is not known\n{USAGE}"),
+                name if suite.has(name) => parsed.sections.push(word),
+                other => bail!("`{other}` is not known\n{}", suite.usage()),
             }
         }
         Ok(parsed)
@@ -77,21 +63,42 @@ impl Arguments {
     }
 }
 
-fn is_section(word: &str) -> bool {
-    SECTIONS.iter().any(|(name, _)| *name == word)
+impl Suite {
+    fn has(&self, word: &str) -> bool {
+        self.sections.iter().any(|(name, _)| *name == word)
+    }
+
+    fn usage(&self) -> String {
+        let sections = self.sections.iter().map(|(name, _)| format!(" [{name}]"));
+        let sections: String = sections.collect();
+        format!(
+            "usage: cargo xtask bench {}{sections} [--json [FILE]]",
+            self.name
+        )
+    }
 }
 
-pub fn run(words: impl Iterator<Item = String>) -> Result<()> {
-    let arguments = Arguments::parse(words)?;
+/// The data plane and the daemon.
+pub fn steer(words: impl Iterator<Item = String>) -> Result<()> {
+    run(&steer::SUITE, words)
+}
+
+/// MicroVMs.
+pub fn ghost(words: impl Iterator<Item = String>) -> Result<()> {
+    run(&ghost::SUITE, words)
+}
+
+fn run(suite: &Suite, words: impl Iterator<Item = String>) -> Result<()> {
+    let arguments = Arguments::parse(suite, words)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
-        "benchmarks load BPF programs and make network namespaces: run them as root"
+        "benchmarks load BPF programs, make network namespaces and microVMs: run them as root"
     );
     let mut report = Report {
         machine: machine()?,
         sections: Vec::new(),
     };
-    for (name, measure) in SECTIONS {
+    for &(name, measure) in suite.sections {
         if arguments.wants(name) {
             eprintln!("  ...   measuring {name}");
             let section = measure().with_context(|| format!("measuring {name}"))?;

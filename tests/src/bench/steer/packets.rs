@@ -12,10 +12,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     frames::{L4, TTL, frame, ttl_of},
-    report::{Section, Target},
     rig::{Behind, EMPTY, FLOOR, Rig},
-    sample::{in_turns, net, ratio},
     tables::{self, Point},
+};
+use crate::bench::{
+    report::{Section, Target},
+    sample::{in_turns, net, ratio},
 };
 use crate::{
     bpf::{Object, Room, XDP_PASS, XDP_TX},

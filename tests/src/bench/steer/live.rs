@@ -13,10 +13,12 @@ use anyhow::{Context, Result, ensure};
 use super::{
     frames::{L4, frame},
     packets::{Bench, macs_back},
-    report::{Section, Target},
     rig::{Behind, DROP, EMPTY, FLOOR, Rig, SEND_BACK},
-    sample::{in_turns, net, ratio},
     tables::{self, Point},
+};
+use crate::bench::{
+    report::{Section, Target},
+    sample::{in_turns, net, ratio},
 };
 use crate::{
     bpf::Room,

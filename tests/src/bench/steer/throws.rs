@@ -22,10 +22,10 @@ use aya::{
 use super::{
     frames::{L4, frame},
     pins,
-    report::{Section, Target},
     rig::DROP,
     store,
 };
+use crate::bench::report::{Section, Target};
 use crate::{
     bpf::Object,
     clock::{now_ns, wait_for},

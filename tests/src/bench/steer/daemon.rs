@@ -7,10 +7,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{
-    fleet::rss,
-    report::{Section, Target},
-};
+use super::fleet::rss;
+use crate::bench::report::{Section, Target};
 use crate::host::{Config, Daemon, Stage};
 
 const STARTS: usize = 9;

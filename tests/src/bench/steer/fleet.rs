@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{
     frames::{L4, frame},
     pins::{self, Events},
-    report::{Section, Target},
     rig::Behind,
 };
+use crate::bench::report::{Section, Target};
 use crate::{
     clock::wait_for,
     host::{Config, Daemon, LIMIT},
