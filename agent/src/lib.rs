@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod enforce;
+pub mod ghost;
 pub mod model;
 pub mod orchestrate;
 #[cfg(test)]
