@@ -63,6 +63,12 @@ pub const POWER_OFF: u16 = 0x2000;
 pub const PORT_WAIT: u16 = 0x608;
 /// Set in what is written to [`PORT_WAIT`]: devices do not end it.
 pub const WAIT_TIME_ONLY: u32 = 1 << 31;
+/// The byte that powers off when written to [`PORT_POWER`], as hardware-reduced
+/// ACPI has it: sleep type [`SLEEP_TYPE_OFF`], and the bit that goes there.
+pub const SLEEP_OFF: u8 = (SLEEP_TYPE_OFF << 2) | (1 << 5);
+pub const SLEEP_TYPE_OFF: u8 = 5;
+/// ACPI sleep status register, always zero.
+pub const PORT_SLEEP_STATUS: u16 = 0x605;
 
 /// The boot page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use super::{
     machine::Plan,
     open::{TapWanted, Wanted},
     place::Place,
+    system::Kind,
     vcpu::Start,
     virtio::{Access, Mac},
 };
@@ -22,16 +23,23 @@ use super::{
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(super) struct Args {
-    /// The payload: an ELF64 executable (docs/guest-abi.md).
+    /// What runs in the guest: a payload, which is an ELF64 executable, or a
+    /// Linux kernel (docs/guest-abi.md).
     #[arg(long, value_name = "FILE")]
     image: Place,
+    /// What the image is.
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    kind: Kind,
+    /// The kernel's initial file system.
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<Place>,
     /// Guest memory in MiB; even, from 4 to 65536.
     #[arg(long, value_name = "MIB")]
     memory_mib: u64,
     /// Processors of the guest.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     vcpus: u8,
-    /// Text that the payload finds in its memory.
+    /// Text that the payload or kernel finds in its memory.
     #[arg(long, value_name = "TEXT", default_value = "")]
     command_line: String,
     /// Where the guest's serial output goes; the latest MiB of it is kept.
@@ -132,6 +140,7 @@ impl Args {
             vcpus: self.vcpus,
             command_line: CommandLine::new(self.command_line)
                 .ok_or(VmmError::CommandLine(line_bytes))?,
+            kind: self.kind,
             mac: self.mac,
             start: match self.suspended {
                 true => Start::Paused,
@@ -141,6 +150,7 @@ impl Args {
         let wanted = Wanted {
             kvm: self.kvm,
             image: self.image,
+            initrd: self.initrd,
             serial: self.serial,
             control: self.control,
             tap: match (self.tap, self.new_tap) {

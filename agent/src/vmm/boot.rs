@@ -15,6 +15,10 @@ impl CommandLine {
     pub(super) fn new(text: String) -> Option<Self> {
         (text.len() <= COMMAND_LINE_BYTES_MAX).then_some(Self(text))
     }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What is written before a payload starts, and where.

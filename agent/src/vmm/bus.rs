@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use agent_common::guest::{
-    PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, PORT_WAIT, POWER_OFF,
-    RESET_CONTROL, RESET_KEYBOARD,
+    PORT_KEYBOARD, PORT_POWER, PORT_RESET, PORT_SERIAL, PORT_SERIAL_COUNT, PORT_SLEEP_STATUS,
+    PORT_WAIT, POWER_OFF, RESET_CONTROL, RESET_KEYBOARD, SLEEP_OFF,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +109,8 @@ impl Bus {
                 return Some(End::Reset { port, value: first });
             }
             PORT_POWER if data == POWER_OFF.to_le_bytes() => return Some(End::PowerOff),
-            PORT_KEYBOARD | PORT_RESET | PORT_POWER | PORT_WAIT => {}
+            PORT_POWER if data == [SLEEP_OFF] => return Some(End::PowerOff),
+            PORT_KEYBOARD | PORT_RESET | PORT_POWER | PORT_SLEEP_STATUS | PORT_WAIT => {}
             _ => self.strays.port_writes += 1,
         }
         None
@@ -124,7 +125,9 @@ impl Bus {
         }
         match port {
             // Idle: nothing to read, ready to be written.
-            PORT_KEYBOARD | PORT_RESET | PORT_POWER | PORT_WAIT => data.fill(0),
+            PORT_KEYBOARD | PORT_RESET | PORT_POWER | PORT_SLEEP_STATUS | PORT_WAIT => {
+                data.fill(0);
+            }
             _ => {
                 self.strays.port_reads += 1;
                 data.fill(NOTHING);

@@ -3,10 +3,11 @@
 use std::{io, os::fd::RawFd, path::PathBuf};
 
 use super::{
-    image::ImageError,
     jail::Refusal,
     layout::{MEMORY_MIB_MAX, MEMORY_MIB_MIN},
+    linux::KernelError,
     place::Place,
+    system::SystemError,
     virtio::DiskError,
 };
 
@@ -39,8 +40,16 @@ pub(super) enum VmmError {
     Image {
         path: Place,
         #[source]
-        source: ImageError,
+        source: SystemError,
     },
+    #[error("the initrd {0} is refused")]
+    Initrd(Place, #[source] KernelError),
+    #[error("the initrd {0} is for a Linux kernel, but the image is a payload")]
+    NoInitrd(Place),
+    #[error("cannot read the initrd {0}")]
+    ReadInitrd(Place, #[source] io::Error),
+    #[error("the command line is refused")]
+    KernelLine(#[source] KernelError),
     #[error("cannot open {path}; is KVM loaded, and may this user use it?")]
     OpenKvm {
         path: Place,
@@ -151,6 +160,10 @@ impl VmmError {
             | Self::ReadImage(..)
             | Self::ImageSize { .. }
             | Self::Image { .. }
+            | Self::Initrd(..)
+            | Self::NoInitrd(_)
+            | Self::ReadInitrd(..)
+            | Self::KernelLine(_)
             | Self::OpenKvm { .. }
             | Self::NotKvm(..)
             | Self::SerialLog(..)

@@ -12,6 +12,9 @@ use object::{
 
 use super::layout::Ram;
 
+/// First bytes of an ELF file.
+pub(super) const MAGIC: &[u8] = b"\x7fELF";
+
 /// Program headers a payload may have; linkers make four to ten.
 const SEGMENTS_MAX: usize = 64;
 
@@ -52,6 +55,8 @@ pub(super) enum ImageError {
 pub(super) struct Image<'a> {
     pub(super) entry: u64,
     pub(super) segments: Vec<Segment<'a>>,
+    /// Where the highest segment ends in memory.
+    pub(super) end: u64,
 }
 
 /// What is copied to guest memory; what follows it there is zero.
@@ -76,6 +81,7 @@ pub(super) fn parse(file: &[u8], ram: Ram) -> Result<Image<'_>, ImageError> {
     let entry = header.e_entry(endian);
     let mut segments = Vec::new();
     let mut has_entry = false;
+    let mut end = 0;
     for header in headers {
         let (address, bytes) = (header.p_paddr(endian), header.p_memsz(endian));
         if header.p_type(endian) != PT_LOAD || bytes == 0 {
@@ -96,7 +102,8 @@ pub(super) fn parse(file: &[u8], ram: Ram) -> Result<Image<'_>, ImageError> {
         let content = header
             .data(endian, file)
             .map_err(|()| ImageError::Damaged("a segment is beyond its end"))?;
-        // Inside RAM, so the sum does not overflow.
+        // Inside RAM, so the sums do not overflow.
+        end = end.max(address + bytes);
         let holds_entry = (address..address + bytes).contains(&entry);
         has_entry |= holds_entry && header.p_flags(endian) & PF_X != 0;
         segments.push(Segment {
@@ -107,8 +114,30 @@ pub(super) fn parse(file: &[u8], ram: Ram) -> Result<Image<'_>, ImageError> {
     match (segments.is_empty(), has_entry) {
         (true, _) => Err(ImageError::Empty),
         (false, false) => Err(ImageError::Entry(entry)),
-        (false, true) => Ok(Image { entry, segments }),
+        (false, true) => Ok(Image {
+            entry,
+            segments,
+            end,
+        }),
     }
+}
+
+/// Whether it has the note with which kernels tell hypervisors where to enter
+/// them (PVH: owner "Xen", type 18).
+pub(super) fn is_kernel(file: &[u8]) -> bool {
+    const OWNER: &[u8] = b"Xen";
+    const PHYSICAL_ENTRY: u32 = 18;
+    let endian = Endianness::Little;
+    let headers = header(file).and_then(|header| {
+        let headers = header.program_headers(endian, file);
+        headers.map_err(|_| ImageError::Damaged("its program headers are beyond its end"))
+    });
+    let headers = headers.unwrap_or_default().iter().take(SEGMENTS_MAX);
+    let mut notes = headers.filter_map(|header| header.notes(endian, file).ok().flatten());
+    notes.any(|notes| {
+        let mut notes = notes.map_while(Result::ok);
+        notes.any(|note| note.name() == OWNER && note.n_type(endian) == PHYSICAL_ENTRY)
+    })
 }
 
 fn header(file: &[u8]) -> Result<&FileHeader64<Endianness>, ImageError> {
@@ -116,7 +145,7 @@ fn header(file: &[u8]) -> Result<&FileHeader64<Endianness>, ImageError> {
     const DATA: usize = 5;
     const CLASS_64: u8 = 2;
     const DATA_BIG: u8 = 2;
-    if !file.starts_with(b"\x7fELF") {
+    if !file.starts_with(MAGIC) {
         return Err(ImageError::NotElf);
     }
     match (file.get(CLASS), file.get(DATA)) {

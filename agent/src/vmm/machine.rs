@@ -1,7 +1,6 @@
 //! A microVM: KVM's objects, put together in the order KVM wants.
 
 use std::{
-    io::Read as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, sync_channel},
@@ -9,26 +8,27 @@ use std::{
     time::Instant,
 };
 
-use agent_common::guest::{CPUS_MAX, GDT, TABLES, TASK};
+use agent_common::guest::CPUS_MAX;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_clock_data};
 use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 use nix::sys::eventfd::EventFd;
 
 use super::{
-    boot::{self, CommandLine},
+    boot::CommandLine,
     bus::{Bus, Strays},
     clock::{self, Generation},
     cpuid,
     devices::{Devices, RunningDevices},
-    entry,
     error::VmmError,
-    eventfd, image,
+    eventfd,
     layout::Ram,
+    linux, load,
     memory::Memory,
     open::Source,
     serial::{Log, Port},
     state::{Facts, Here},
-    tables, transfer,
+    system::{Kind, System, Told},
+    transfer,
     vcpu::{Ended, Shared, Start, Thread},
     virtio::{Disk, Mac, Tap},
 };
@@ -39,6 +39,7 @@ pub(super) struct Plan {
     pub(super) ram: Ram,
     pub(super) vcpus: u8,
     pub(super) command_line: CommandLine,
+    pub(super) kind: Kind,
     pub(super) mac: Option<Mac>,
     pub(super) start: Start,
 }
@@ -47,6 +48,7 @@ pub(super) struct Plan {
 pub(super) struct Parts {
     pub(super) kvm: Kvm,
     pub(super) image: Source,
+    pub(super) initrd: Option<Source>,
     pub(super) serial: Source,
     pub(super) tap: Option<Tap>,
     pub(super) disk: Option<Disk>,
@@ -62,8 +64,10 @@ pub(super) struct Machine {
     vm: VmFd,
     bus: Bus,
     devices: Devices,
-    /// Written to by devices that have used a buffer.
+    /// Written to by devices that have used a buffer, for a guest that polls.
     news: EventFd,
+    /// Tells a guest that takes interrupts of another generation id.
+    renewed: Option<EventFd>,
     memory: Memory,
     ram: Ram,
 }
@@ -74,41 +78,62 @@ impl Machine {
         let Parts {
             kvm,
             image: source,
+            initrd,
             serial,
             tap,
             disk,
         } = parts;
-        let file = read_image(&source, plan.ram)?;
-        let image = image::parse(&file, plan.ram).map_err(|e| VmmError::Image {
-            path: source.name.clone(),
+        let file = load::image(&source, plan.ram)?;
+        let system = System::parse(plan.kind, &file, plan.ram).map_err(|e| VmmError::Image {
+            path: source.name,
             source: e,
         })?;
         let memory = Memory::new(plan.ram)?;
-        for segment in &image.segments {
+        for segment in system.segments() {
             memory.write(segment.address, segment.bytes)?;
         }
-        memory.write(TABLES, &tables::page_tables(plan.ram))?;
-        memory.write(GDT, &tables::descriptors())?;
-        memory.write(TASK, &tables::task())?;
+        let initrd = match initrd {
+            Some(initrd) => Some(load::initrd(initrd, &system, plan.ram, &memory)?),
+            None => None,
+        };
         let vm = kvm
             .create_vm()
             .map_err(|e| VmmError::kvm("make a virtual machine", e))?;
         vm.set_tss_address(TSS_ADDRESS)
             .map_err(|e| VmmError::kvm("place the task segment", e))?;
         attach(&memory, &vm)?;
+        if system.has_interrupts() {
+            linux::make_chips(&vm)?;
+        }
         let features = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(|e| VmmError::kvm("say which CPU features it supports", e))?;
+        let features = system.features(features);
         let vcpus = (0..plan.vcpus)
-            .map(|cpu| make_vcpu(&vm, &features, image.entry, cpu))
+            .map(|cpu| make_vcpu(&vm, &features, &system, cpu))
             .collect::<Result<Vec<_>, _>>()?;
-        let (here, vcpus) = transfer::survey(&kvm, &vm, vcpus, features, plan.ram)?;
+        let has_chips = system.has_interrupts();
+        let (here, vcpus) = transfer::survey(&kvm, &vm, vcpus, features, plan.ram, has_chips)?;
         let news = eventfd::new().map_err(|e| VmmError::system("make an eventfd", e))?;
-        let devices = make_devices(tap.zip(plan.mac), disk, &memory, &news)?;
+        let line = |number| match has_chips {
+            true => linux::line(&vm, number),
+            // Wakes a guest that waits at a port.
+            false => eventfd::twin(&news).map_err(|e| VmmError::system("share an eventfd", e)),
+        };
+        let devices = make_devices(tap.zip(plan.mac), disk, &memory, line)?;
         ring_doorbells(&vm, &devices)?;
-        let line = &plan.command_line;
-        let views = devices.views();
-        for (address, bytes) in boot::pages(plan.ram, plan.vcpus, line, here.tsc_khz, &views) {
+        let own_line = |number| has_chips.then(|| line(number)).transpose();
+        let renewed = own_line(linux::NEWS_LINE)?;
+        let serial_line = own_line(linux::SERIAL_LINE)?;
+        let told = Told {
+            ram: plan.ram,
+            cpus: plan.vcpus,
+            line: &plan.command_line,
+            initrd,
+            tsc_khz: here.tsc_khz,
+            devices: &devices.views(),
+        };
+        for (address, bytes) in system.pages(&told).map_err(VmmError::KernelLine)? {
             memory.write(address, &bytes)?;
         }
         clock::tell(&memory, Generation::fresh()?)?;
@@ -118,9 +143,10 @@ impl Machine {
             vcpus,
             here,
             vm,
-            bus: Bus::new(Port::new(log), devices.slots()),
+            bus: Bus::new(Port::new(log, serial_line), devices.slots()),
             devices,
             news,
+            renewed,
             memory,
             ram: plan.ram,
         })
@@ -135,6 +161,7 @@ impl Machine {
             bus,
             devices,
             news,
+            renewed,
             memory,
             ram,
         } = self;
@@ -158,6 +185,7 @@ impl Machine {
             tsc_khz: here.tsc_khz,
             here,
             clock: None,
+            renewed,
             ram,
             shared,
             vm,
@@ -187,6 +215,8 @@ pub(super) struct Running {
     pub(super) tsc_khz: u32,
     /// What KVM's clock is to go on from.
     pub(super) clock: Option<kvm_clock_data>,
+    /// Tells a guest that takes interrupts of another generation id.
+    pub(super) renewed: Option<EventFd>,
     ram: Ram,
     shared: Shared,
     pub(super) vm: VmFd,
@@ -283,39 +313,20 @@ impl Drop for Running {
     }
 }
 
-/// The file's bytes, unless it is larger than the memory it is for.
-fn read_image(image: &Source, ram: Ram) -> Result<Vec<u8>, VmmError> {
-    let Source { name, file } = image;
-    let memory = ram.bytes();
-    let mut bytes = Vec::new();
-    // One more tells that there is more; a device or a pipe has no length.
-    file.take(memory + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| VmmError::ReadImage(name.clone(), e))?;
-    if bytes.len() as u64 > memory {
-        let known = file.metadata().map_or(0, |meta| meta.len());
-        return Err(VmmError::ImageSize {
-            path: name.clone(),
-            bytes: known.max(bytes.len() as u64),
-            memory,
-        });
-    }
-    Ok(bytes)
-}
-
 fn make_devices(
     net: Option<(Tap, Mac)>,
     disk: Option<Disk>,
     memory: &Memory,
-    news: &EventFd,
+    line: impl Fn(u32) -> Result<EventFd, VmmError>,
 ) -> Result<Devices, VmmError> {
     let mut devices = Devices::default();
-    let line = || eventfd::twin(news).map_err(|e| VmmError::system("share an eventfd", e));
+    let mut numbers = linux::DEVICE_LINE..;
+    let mut next = || numbers.next().map(&line).transpose();
     if let Some((tap, mac)) = net {
-        devices.add_net(tap, mac, memory, Some(line()?))?;
+        devices.add_net(tap, mac, memory, next()?)?;
     }
     if let Some(disk) = disk {
-        devices.add_block(disk, memory, Some(line()?))?;
+        devices.add_block(disk, memory, next()?)?;
     }
     Ok(devices)
 }
@@ -341,7 +352,7 @@ pub(super) fn attach(memory: &Memory, vm: &VmFd) -> Result<(), VmmError> {
 pub(super) fn make_vcpu(
     vm: &VmFd,
     features: &CpuId,
-    entry: u64,
+    system: &System<'_>,
     cpu: u8,
 ) -> Result<VcpuFd, VmmError> {
     let vcpu = vm
@@ -352,9 +363,11 @@ pub(super) fn make_vcpu(
     let fresh = vcpu
         .get_sregs()
         .map_err(|e| VmmError::kvm("read a vCPU's system registers", e))?;
-    vcpu.set_sregs(&entry::system_registers(fresh))
-        .map_err(|e| VmmError::kvm("set a vCPU's system registers", e))?;
-    vcpu.set_regs(&entry::registers(entry, cpu))
-        .map_err(|e| VmmError::kvm("set a vCPU's registers", e))?;
+    if let Some((sregs, regs)) = system.registers(cpu, fresh) {
+        vcpu.set_sregs(&sregs)
+            .map_err(|e| VmmError::kvm("set a vCPU's system registers", e))?;
+        vcpu.set_regs(&regs)
+            .map_err(|e| VmmError::kvm("set a vCPU's registers", e))?;
+    }
     Ok(vcpu)
 }

@@ -7,6 +7,7 @@
 
 use std::{
     fs::File,
+    io,
     os::fd::{AsFd as _, BorrowedFd},
     sync::Arc,
 };
@@ -85,6 +86,14 @@ impl Memory {
                 bytes: bytes.len(),
                 source,
             })
+    }
+
+    /// From a file, without a copy in between.
+    pub(super) fn fill(&self, address: u64, file: &mut File, bytes: u64) -> io::Result<()> {
+        let length = usize::try_from(bytes).map_err(io::Error::other)?;
+        self.map
+            .read_exact_volatile_from(GuestAddress(address), file, length)
+            .map_err(io::Error::other)
     }
 
     pub(super) fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), VmmError> {

@@ -33,6 +33,8 @@ mod jail;
 mod kick;
 mod layout;
 mod link;
+mod linux;
+mod load;
 mod machine;
 mod made;
 mod memory;
@@ -41,6 +43,7 @@ mod open;
 mod place;
 mod serial;
 mod state;
+mod system;
 mod tables;
 mod tracking;
 mod transfer;
@@ -101,6 +104,7 @@ fn run(args: Args) -> Result<End, VmmError> {
     let Opened {
         kvm,
         image,
+        initrd,
         serial,
         tap,
         disk,
@@ -111,6 +115,7 @@ fn run(args: Args) -> Result<End, VmmError> {
     let parts = Parts {
         kvm,
         image,
+        initrd,
         serial,
         tap,
         disk,

@@ -35,6 +35,7 @@ use super::{
 pub(super) struct Wanted {
     pub(super) kvm: Place,
     pub(super) image: Place,
+    pub(super) initrd: Option<Place>,
     pub(super) serial: Place,
     pub(super) control: Option<Place>,
     pub(super) tap: Option<TapWanted>,
@@ -55,6 +56,7 @@ pub(super) enum TapWanted {
 pub(super) struct Opened {
     pub(super) kvm: Kvm,
     pub(super) image: Source,
+    pub(super) initrd: Option<Source>,
     pub(super) serial: Source,
     pub(super) tap: Option<Tap>,
     pub(super) disk: Option<Disk>,
@@ -75,7 +77,8 @@ impl Wanted {
     pub(super) fn inherited(&self) -> Result<Inherited, VmmError> {
         let places = [&self.kvm, &self.image, &self.serial];
         let disk = self.disk.as_ref().map(|(place, _)| place);
-        let places = places.into_iter().chain(&self.control).chain(disk);
+        let places = places.into_iter().chain(&self.initrd);
+        let places = places.chain(&self.control).chain(disk);
         let number = |place: &Place| match place {
             Place::Inherited(fd) => Some(*fd),
             Place::Path(_) => None,
@@ -92,6 +95,10 @@ impl Wanted {
         let mut made = Made::default();
         let kvm = open_kvm(&self.kvm, &mut inherited)?;
         let image = open_image(self.image, &mut inherited)?;
+        let initrd = match self.initrd {
+            Some(place) => Some(open_image(place, &mut inherited)?),
+            None => None,
+        };
         let tap = match self.tap {
             Some(wanted) => Some(open_tap(&wanted, &mut inherited)?),
             None => None,
@@ -109,6 +116,7 @@ impl Wanted {
         Ok(Opened {
             kvm,
             image,
+            initrd,
             serial,
             tap,
             disk,

@@ -7,11 +7,13 @@ use std::{
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt as _,
+    sync::Arc,
 };
 
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
+    sys::eventfd::EventFd,
 };
 use serde::{Deserialize, Serialize};
 use vm_superio::{Serial, Trigger};
@@ -126,24 +128,28 @@ pub(super) struct SerialState {
     pub(super) input: Vec<u8>,
 }
 
-/// There is no interrupt controller: guests poll.
-#[derive(Debug)]
-pub(super) struct NoInterrupt;
+/// The line to the guest's interrupt controller, if it has one.
+#[derive(Debug, Clone)]
+struct Line(Option<Arc<EventFd>>);
 
-impl Trigger for NoInterrupt {
+impl Trigger for Line {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
+        if let Some(event) = &self.0 {
+            // Fails only if it was told 2^64 times and nobody listened.
+            let _ = event.write(1);
+        }
         Ok(())
     }
 }
 
 /// A 16550 whose output is logged.
-pub(super) struct Port(Serial<NoInterrupt, vm_superio::serial::NoEvents, Log>);
+pub(super) struct Port(Serial<Line, vm_superio::serial::NoEvents, Log>);
 
 impl Port {
-    pub(super) fn new(log: Log) -> Self {
-        Self(Serial::new(NoInterrupt, log))
+    pub(super) fn new(log: Log, line: Option<EventFd>) -> Self {
+        Self(Serial::new(Line(line.map(Arc::new)), log))
     }
 
     pub(super) fn save(&self) -> SerialState {
@@ -202,7 +208,8 @@ impl Port {
             in_buffer: input,
         };
         let events = vm_superio::serial::NoEvents;
-        self.0 = Serial::from_state(&state, NoInterrupt, events, log)
+        let line = self.0.interrupt_evt().clone();
+        self.0 = Serial::from_state(&state, line, events, log)
             .map_err(|_| StateError::SerialInput(bytes))?;
         Ok(())
     }

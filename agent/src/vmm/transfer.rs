@@ -1,6 +1,6 @@
 //! A microVM's state, out of a paused one and into another.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use kvm_bindings::{CpuId, kvm_clock_data};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
@@ -11,6 +11,7 @@ use super::{
     dirty::Written,
     error::VmmError,
     layout::Ram,
+    linux::ChipState,
     machine::Running,
     state::{Facts, Here, Saved, StateError},
     tracking,
@@ -24,6 +25,7 @@ pub(super) fn survey(
     vcpus: Vec<VcpuFd>,
     features: CpuId,
     ram: Ram,
+    has_irqchip: bool,
 ) -> Result<(Here, Vec<(VcpuFd, Facts)>), VmmError> {
     // Not known where the host's own clock is no good.
     let tsc_khz = vcpus.first().and_then(|vcpu| vcpu.get_tsc_khz().ok());
@@ -36,7 +38,7 @@ pub(super) fn survey(
     let here = Here {
         vcpus: vcpus.len(),
         memory_bytes: ram.bytes(),
-        has_irqchip: false,
+        has_irqchip,
         shown: Vec::new(),
         features,
         tsc_khz,
@@ -74,7 +76,17 @@ impl Running {
             clock: self.vm.get_clock().ok(),
             vcpus,
             bus: self.bus().save(),
+            chips: self
+                .here
+                .has_irqchip
+                .then(|| self.save_chips())
+                .transpose()?,
         })
+    }
+
+    fn save_chips(&self) -> Result<ChipState, StateError> {
+        ChipState::save(&self.vm)
+            .map_err(|e| StateError::Chips("read", io::Error::from_raw_os_error(e.errno())))
     }
 
     /// Into a paused one. If it fails for another reason than its devices,
@@ -86,6 +98,7 @@ impl Running {
             clock,
             vcpus,
             bus,
+            chips,
         } = saved;
         let shown = vcpus.iter().map(|vcpu| vcpu.cpuid.as_slice());
         let shown = shown
@@ -106,6 +119,10 @@ impl Running {
         for (cpu, vcpu) in (0..).zip(loading) {
             let done = vcpu.wait().map_err(StateError::Silent)?;
             done.ok_or(StateError::Silent(cpu))??;
+        }
+        if let Some(chips) = chips {
+            let set = chips.load(&self.vm);
+            set.map_err(|e| StateError::Chips("set", io::Error::from_raw_os_error(e.errno())))?;
         }
         self.shown = shown;
         self.tsc_khz = tsc_khz;
@@ -144,6 +161,10 @@ impl Running {
             self.vm
                 .set_clock(&clock)
                 .map_err(|e| VmmError::kvm("set the guest's clock", e))?;
+        }
+        if let Some(line) = &self.renewed {
+            // Fails only if it was told 2^64 times and nobody listened.
+            let _ = line.write(1);
         }
         Ok(())
     }

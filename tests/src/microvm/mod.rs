@@ -230,7 +230,7 @@ impl MicroVm {
         let status = wait_for("ghost-vmm to end", LIMIT, || {
             self.child.try_wait().transpose()
         })
-        .with_context(|| self.said())??;
+        .with_context(|| format!("{}\n{}", self.console(), self.said()))??;
         let mut events = Vec::new();
         let mut line = String::new();
         while self.events.read_line(&mut line)? > 0 {

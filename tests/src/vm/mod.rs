@@ -50,6 +50,7 @@ pub struct Spec {
     modules: Vec<&'static str>,
     programs: Vec<(PathBuf, String)>,
     files: Vec<(PathBuf, String)>,
+    contents: Vec<(String, Vec<u8>)>,
     environment: Vec<(String, String)>,
     limit: Duration,
 }
@@ -63,6 +64,7 @@ impl Default for Spec {
             modules: Vec::new(),
             programs: Vec::new(),
             files: Vec::new(),
+            contents: Vec::new(),
             environment: Vec::new(),
             limit: LIMIT,
         }
@@ -110,6 +112,13 @@ impl Spec {
     #[must_use]
     pub fn file(mut self, from: &Path, to: &str) -> Self {
         self.files.push((from.to_owned(), to.to_owned()));
+        self
+    }
+
+    /// A file that is not on this machine.
+    #[must_use]
+    pub fn content(mut self, to: &str, bytes: Vec<u8>) -> Self {
+        self.contents.push((to.to_owned(), bytes));
         self
     }
 
@@ -166,6 +175,9 @@ impl Spec {
         for (from, to) in &self.files {
             content.copy(from, to)?;
         }
+        for (to, bytes) in &self.contents {
+            content.text(to, bytes);
+        }
         let script = shell::script(&self.environment, command);
         content.text("/vm/command", script.as_bytes());
         if ear == Ear::Console {
@@ -215,6 +227,15 @@ pub fn inside(test: &str, spec: Spec, body: impl FnOnce() -> Result<()>) -> Resu
     );
     print!("{output}");
     Ok(())
+}
+
+/// An initial file system for a guest in a VM, or anywhere: busybox, modules
+/// listed in order in `/vm/modules`, and a PID 1.
+pub fn initrd(kernel: &Kernel, modules: &[&str], init: &str) -> Result<Vec<u8>> {
+    let mut content = Content::new()?;
+    content.modules(&kernel.modules, modules)?;
+    content.text("/init", init.as_bytes());
+    content.archive()
 }
 
 /// Whether this is one of our VMs.

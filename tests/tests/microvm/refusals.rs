@@ -120,3 +120,35 @@ fn sizes_and_places_that_cannot_be_are_refused() -> Result<()> {
     vm.connect()?;
     Ok(())
 }
+
+#[test]
+fn what_cannot_be_a_linux_guest_is_refused_by_name_and_reason() -> Result<()> {
+    if !is_possible("what_cannot_be_a_linux_guest_is_refused_by_name_and_reason") {
+        return Ok(());
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bzimage");
+    let shown = path.display().to_string();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let mut kernel = vec![0; 4096];
+    kernel[0x1fe..0x206].copy_from_slice(b"\x55\xaa\xeb\x6aHdrS");
+    fs::write(&path, &kernel)?;
+    refused(
+        |spec| spec.image = path.clone(),
+        &[&shown, "boot protocol 0.00"],
+    )?;
+    fs::write(&path, &kernel[..0x210])?;
+    refused(|spec| spec.image = path.clone(), &[&shown, "truncated"])?;
+    fs::write(&path, [0xa5; 4096])?;
+    refused(
+        |spec| {
+            spec.image = path.clone();
+            spec.more = words(&["--kind", "linux"]);
+        },
+        &[&shown, "neither an ELF file nor a Linux kernel"],
+    )?;
+    refused(
+        |spec| spec.more = words(&["--initrd", &shown]),
+        &[&shown, "the image is a payload"],
+    )?;
+    Ok(())
+}

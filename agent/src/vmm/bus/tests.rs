@@ -14,7 +14,7 @@ fn port() -> Port {
         .write(true)
         .open("/dev/null")
         .unwrap();
-    Port::new(Log::start(null).unwrap())
+    Port::new(Log::start(null).unwrap(), None)
 }
 
 fn bus() -> Bus {
@@ -31,6 +31,7 @@ fn each_way_to_end_is_told_apart() {
         bus().port_write(0x604, &0x2000_u16.to_le_bytes()),
         Some(End::PowerOff)
     );
+    assert_eq!(bus().port_write(0x604, &[0x34]), Some(End::PowerOff));
 }
 
 #[test]

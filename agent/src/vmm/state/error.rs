@@ -78,6 +78,8 @@ pub(in crate::vmm) enum StateError {
         #[source]
         source: io::Error,
     },
+    #[error("KVM cannot {0} the interrupt controllers")]
+    Chips(&'static str, #[source] io::Error),
     #[error("no file came with the command")]
     NoFile,
     #[error("vCPU {0} does not answer")]

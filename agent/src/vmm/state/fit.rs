@@ -3,6 +3,7 @@
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 
 use super::{error::StateError, features, wire::Saved};
+use crate::vmm::linux::ChipState;
 
 /// Parts in a million by which counters may differ: what KVM itself lets pass
 /// (Linux, `tsc_tolerance_ppm` of arch/x86/kvm).
@@ -56,6 +57,14 @@ pub(super) fn check(saved: &Saved, here: &Here) -> Result<(), StateError> {
         {
             return Err(StateError::HasRun(cpu));
         }
+    }
+    let has_chips = saved.chips.as_ref().is_some_and(ChipState::is_whole);
+    if has_chips != here.has_irqchip {
+        let word = |has| if has { "has" } else { "has not" };
+        return Err(StateError::Interrupts {
+            saved: word(has_chips),
+            have: word(here.has_irqchip),
+        });
     }
     check_tsc(saved.tsc_khz, here)
 }

@@ -64,7 +64,7 @@ fn vcpu(rip: u64) -> VcpuState {
 /// Of a serial port alone.
 fn bus() -> BusState {
     let log = memfd_create(c"log", MFdFlags::empty()).unwrap();
-    Bus::new(Port::new(Log::start(log.into()).unwrap()), Vec::new()).save()
+    Bus::new(Port::new(Log::start(log.into()).unwrap(), None), Vec::new()).save()
 }
 
 fn saved() -> Saved {
@@ -72,6 +72,7 @@ fn saved() -> Saved {
         memory_bytes: 16 << 20,
         tsc_khz: 2_000_000,
         clock: Some(kvm_clock_data::default()),
+        chips: None,
         vcpus: vec![vcpu(0x10_0000), vcpu(0x20_0000)],
         bus: bus(),
     }

@@ -10,7 +10,7 @@ use kvm_bindings::{
 use serde::{Deserialize, Serialize};
 
 use super::{error::StateError, header};
-use crate::vmm::bus::BusState;
+use crate::vmm::{bus::BusState, linux::ChipState};
 
 /// A microVM but for its memory and its disk.
 #[derive(Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub(in crate::vmm) struct Saved {
     pub(in crate::vmm) clock: Option<kvm_clock_data>,
     pub(in crate::vmm) vcpus: Vec<VcpuState>,
     pub(in crate::vmm) bus: BusState,
+    /// There if there are interrupt controllers beside those of the vCPUs.
+    pub(in crate::vmm) chips: Option<ChipState>,
 }
 
 /// In the order in which KVM wants them back.

@@ -9,7 +9,7 @@ use agent_common::guest::{GDT, PAYLOAD, TABLES, TASK};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::{PAGE_BYTES, harvest, start};
-use crate::vmm::{layout::Ram, machine, memory::Memory, tables};
+use crate::vmm::{image::Image, layout::Ram, machine, memory::Memory, system::System, tables};
 use watcher::Watcher;
 
 /// Takes an address, a count and a stride from memory, increments that many
@@ -57,7 +57,12 @@ impl Probe {
         let features = kvm
             .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
             .unwrap();
-        let vcpu = machine::make_vcpu(&vm, &features, PAYLOAD, 0).unwrap();
+        let system = System::Payload(Image {
+            entry: PAYLOAD,
+            segments: Vec::new(),
+            end: PAYLOAD,
+        });
+        let vcpu = machine::make_vcpu(&vm, &features, &system, 0).unwrap();
         Some(Self { vcpu, vm, memory })
     }
 
