@@ -36,6 +36,12 @@ pub(super) struct Args {
     /// Guest memory in MiB; even, from 4 to 65536.
     #[arg(long, value_name = "MIB")]
     memory_mib: u64,
+    /// Memory that the guest begins with, as a copy of its own: the sealed file
+    /// of another ghost-vmm, which stays as it is. Nothing is written to the
+    /// copy before `load`, without which the guest does not run; all other
+    /// arguments are those of the guest whose state that is.
+    #[arg(long, value_name = "FILE", requires = "control")]
+    memory_copy: Option<Place>,
     /// Processors of the guest.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     vcpus: u8,
@@ -142,7 +148,7 @@ impl Args {
                 .ok_or(VmmError::CommandLine(line_bytes))?,
             kind: self.kind,
             mac: self.mac,
-            start: match self.suspended {
+            start: match self.suspended || self.memory_copy.is_some() {
                 true => Start::Paused,
                 false => Start::Running,
             },
@@ -151,6 +157,7 @@ impl Args {
             kvm: self.kvm,
             image: self.image,
             initrd: self.initrd,
+            memory_copy: self.memory_copy,
             serial: self.serial,
             control: self.control,
             tap: match (self.tap, self.new_tap) {
@@ -172,7 +179,7 @@ impl Args {
 mod tests {
     use clap::Parser as _;
 
-    use super::{Args, AtEnd};
+    use super::{Args, AtEnd, Start};
 
     fn args(more: &[&str]) -> Result<Args, clap::Error> {
         let basic = [
@@ -194,6 +201,13 @@ mod tests {
         let exit = args(&["--control", "c", "--at-end", "exit"]).unwrap();
         assert_eq!(exit.at_end(), AtEnd::Exit);
         assert!(args(&["--at-end", "hold"]).is_err());
+    }
+
+    #[test]
+    fn a_copy_waits_for_whoever_loads_its_state() {
+        assert!(args(&["--memory-copy", "fd:7"]).is_err());
+        let copy = args(&["--memory-copy", "fd:7", "--control", "c"]).unwrap();
+        assert_eq!(copy.plan().unwrap().0.start, Start::Paused);
     }
 
     #[test]

@@ -50,6 +50,16 @@ pub(super) enum VmmError {
     ReadInitrd(Place, #[source] io::Error),
     #[error("the command line is refused")]
     KernelLine(#[source] KernelError),
+    #[error("cannot open the memory {0}")]
+    OpenMemory(Place, #[source] io::Error),
+    #[error("{0} is no memory of a guest: no file that is sealed against a change of size")]
+    NotMemory(Place),
+    #[error("the memory {path} has {bytes} bytes, not the {wanted} of --memory-mib")]
+    MemoryCopySize {
+        path: Place,
+        bytes: u64,
+        wanted: u64,
+    },
     #[error("cannot open {path}; is KVM loaded, and may this user use it?")]
     OpenKvm {
         path: Place,
@@ -164,6 +174,9 @@ impl VmmError {
             | Self::NoInitrd(_)
             | Self::ReadInitrd(..)
             | Self::KernelLine(_)
+            | Self::OpenMemory(..)
+            | Self::NotMemory(_)
+            | Self::MemoryCopySize { .. }
             | Self::OpenKvm { .. }
             | Self::NotKvm(..)
             | Self::SerialLog(..)

@@ -4,10 +4,7 @@
 //! yet; broken, which is a blank or paused one into which a state was loaded
 //! by half; ended. Only a paused one runs on, and a broken one never.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    time::Instant,
-};
+use std::{os::fd::OwnedFd, time::Instant};
 
 use super::{
     clock::Generation,
@@ -33,7 +30,6 @@ pub(super) struct Guest {
 pub(super) enum Life {
     Running,
     Paused,
-    #[expect(dead_code, reason = "for a microVM on memory that it was given")]
     Blank,
     /// Why.
     Broken(String),
@@ -55,12 +51,15 @@ impl From<Answer> for Reply {
 
 impl Guest {
     pub(super) fn new(machine: Running, start: Start, jail: Option<JailView>) -> Self {
+        let life = match start {
+            // Its vCPUs know nothing of what is in its memory.
+            _ if machine.memory().is_copy() => Life::Blank,
+            Start::Running => Life::Running,
+            Start::Paused => Life::Paused,
+        };
         Self {
             machine,
-            life: match start {
-                Start::Running => Life::Running,
-                Start::Paused => Life::Paused,
-            },
+            life,
             pending: None,
             jail,
         }
@@ -208,6 +207,9 @@ impl Guest {
 
     /// What is tracked already stays as it is.
     fn track(&mut self) -> Reply {
+        if self.machine.memory().is_copy() {
+            return refused("what is written to a copy of another's memory is not tracked");
+        }
         if self.pending.is_none() {
             if let Err(error) = self.machine.track() {
                 return failed("begin to track", error);
@@ -291,7 +293,10 @@ impl Guest {
             bytes: region.bytes,
             file_offset: region.file_offset,
         };
-        match self.machine.memory().file().as_fd().try_clone_to_owned() {
+        let Some(file) = self.machine.memory().file() else {
+            return refused("the guest's memory is a copy that only its process has");
+        };
+        match file.try_clone_to_owned() {
             Ok(file) => Reply {
                 answer: Answer::Memory {
                     bytes: self.machine.ram().bytes(),

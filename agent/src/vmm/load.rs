@@ -3,7 +3,13 @@
 use std::io::{self, Read as _};
 
 use super::{
-    error::VmmError, layout::Ram, linux::Initrd, memory::Memory, open::Source, system::System,
+    clock::{self, Generation},
+    error::VmmError,
+    layout::Ram,
+    linux::Initrd,
+    memory::Memory,
+    open::Source,
+    system::{System, Told},
 };
 
 /// The file's bytes, unless it is larger than the memory it is for.
@@ -24,6 +30,33 @@ pub(super) fn image(source: &Source, ram: Ram) -> Result<Vec<u8>, VmmError> {
         });
     }
     Ok(bytes)
+}
+
+/// A copy of another's memory, or new memory with the image in it.
+pub(super) fn memory(
+    copy: Option<Source>,
+    system: &System<'_>,
+    ram: Ram,
+) -> Result<Memory, VmmError> {
+    let memory = match copy {
+        Some(source) => Memory::copy_of(source, ram)?,
+        None => Memory::new(ram)?,
+    };
+    for segment in system.segments() {
+        memory.begin_with(segment.address, segment.bytes)?;
+    }
+    Ok(memory)
+}
+
+/// What the guest finds beside its image, and who it is.
+pub(super) fn pages(memory: &Memory, system: &System<'_>, told: &Told<'_>) -> Result<(), VmmError> {
+    for (address, bytes) in system.pages(told).map_err(VmmError::KernelLine)? {
+        memory.begin_with(address, &bytes)?;
+    }
+    if memory.is_copy() {
+        return Ok(());
+    }
+    clock::tell(memory, Generation::fresh()?)
 }
 
 /// Straight from the file to where the kernel will look for it.
@@ -51,6 +84,9 @@ pub(super) fn initrd(
         Ok(place) => place,
         Err(error) => return Err(VmmError::Initrd(name, error)),
     };
+    if memory.is_copy() {
+        return Ok(place);
+    }
     match memory.fill(place.address, &mut file, bytes) {
         Ok(()) => Ok(place),
         Err(error) => Err(VmmError::ReadInitrd(name, error)),

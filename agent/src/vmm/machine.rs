@@ -16,7 +16,6 @@ use nix::sys::eventfd::EventFd;
 use super::{
     boot::CommandLine,
     bus::{Bus, Strays},
-    clock::{self, Generation},
     cpuid,
     devices::{Devices, RunningDevices},
     error::VmmError,
@@ -49,6 +48,7 @@ pub(super) struct Parts {
     pub(super) kvm: Kvm,
     pub(super) image: Source,
     pub(super) initrd: Option<Source>,
+    pub(super) memory_copy: Option<Source>,
     pub(super) serial: Source,
     pub(super) tap: Option<Tap>,
     pub(super) disk: Option<Disk>,
@@ -79,6 +79,7 @@ impl Machine {
             kvm,
             image: source,
             initrd,
+            memory_copy,
             serial,
             tap,
             disk,
@@ -88,14 +89,9 @@ impl Machine {
             path: source.name,
             source: e,
         })?;
-        let memory = Memory::new(plan.ram)?;
-        for segment in system.segments() {
-            memory.write(segment.address, segment.bytes)?;
-        }
-        let initrd = match initrd {
-            Some(initrd) => Some(load::initrd(initrd, &system, plan.ram, &memory)?),
-            None => None,
-        };
+        let memory = load::memory(memory_copy, &system, plan.ram)?;
+        let initrd = initrd.map(|initrd| load::initrd(initrd, &system, plan.ram, &memory));
+        let initrd = initrd.transpose()?;
         let vm = kvm
             .create_vm()
             .map_err(|e| VmmError::kvm("make a virtual machine", e))?;
@@ -133,10 +129,7 @@ impl Machine {
             tsc_khz: here.tsc_khz,
             devices: &devices.views(),
         };
-        for (address, bytes) in system.pages(&told).map_err(VmmError::KernelLine)? {
-            memory.write(address, &bytes)?;
-        }
-        clock::tell(&memory, Generation::fresh()?)?;
+        load::pages(&memory, &system, &told)?;
         // Last, because it empties the log of an earlier guest.
         let log = Log::start(serial.file).map_err(|e| VmmError::SerialLog(serial.name, e))?;
         Ok(Self {

@@ -3,12 +3,16 @@
 //! Owns: the memfd, its mapping, and the one unsafe call that tells KVM of
 //! it. The memfd cannot change its size, so whoever else maps it is never
 //! killed for touching it.
+//!
+//! Or a copy of such a memfd of another's: mapped privately, so that what is
+//! written here stays here. What its owner writes meanwhile shows up in pages
+//! that were not written here yet, so a copy is for memory that rests.
 #![allow(unsafe_code)]
 
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
 
@@ -21,10 +25,11 @@ use nix::{
 };
 use vm_memory::{
     Bytes as _, FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap,
-    GuestMemoryRegion as _, MemoryRegionAddress, bitmap::AtomicBitmap,
+    GuestMemoryRegion as _, GuestRegionMmap, MemoryRegionAddress, MmapRegion, bitmap::AtomicBitmap,
+    mmap::FromRangesError,
 };
 
-use super::{error::VmmError, layout::Ram};
+use super::{error::VmmError, layout::Ram, open::Source};
 
 /// RAM as we write to it. Each write marks its pages of 4 KiB, because KVM
 /// does not see it: whoever writes through this type cannot forget to.
@@ -32,7 +37,8 @@ pub(super) type GuestRam = GuestMemoryMmap<AtomicBitmap>;
 
 #[derive(Debug)]
 pub(super) struct Memory {
-    file: File,
+    /// `None` for a copy of another's.
+    file: Option<File>,
     map: Arc<GuestRam>,
 }
 
@@ -51,31 +57,54 @@ impl Memory {
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(failed)?;
         let file = File::from(fd);
-        let mut ranges = Vec::new();
-        for region in ram.regions() {
-            let file = file
-                .try_clone()
-                .map_err(|source| VmmError::Memory { bytes, source })?;
-            let size = usize::try_from(region.bytes).map_err(|_| failed(nix::Error::EFBIG))?;
-            let offset = FileOffset::new(file, region.file_offset);
-            ranges.push((GuestAddress(region.address), size, Some(offset)));
-        }
-        let map = GuestRam::from_ranges_with_files(ranges)
-            .map_err(|source| VmmError::MapMemory { bytes, source })?;
+        let map = map(&file, ram, libc::MAP_SHARED)?;
         Ok(Self {
-            file,
-            map: Arc::new(map),
+            file: Some(file),
+            map,
         })
     }
 
-    /// What others map.
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// All that is in this file, which stays as it is. It is sealed.
+    pub(super) fn copy_of(Source { name, file }: Source, ram: Ram) -> Result<Self, VmmError> {
+        let wanted = ram.bytes();
+        let bytes = match file.metadata() {
+            Ok(meta) => meta.len(),
+            Err(error) => return Err(VmmError::OpenMemory(name, error)),
+        };
+        if bytes != wanted {
+            return Err(VmmError::MemoryCopySize {
+                path: name,
+                bytes,
+                wanted,
+            });
+        }
+        Ok(Self {
+            file: None,
+            map: map(&file, ram, libc::MAP_PRIVATE)?,
+        })
+    }
+
+    /// Whether it began as another's.
+    pub(super) fn is_copy(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// What others map; nobody can map a copy.
+    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// What devices read and write.
     pub(super) fn map(&self) -> Arc<GuestRam> {
         Arc::clone(&self.map)
+    }
+
+    /// Writes what a guest begins with, of which a copy has its own.
+    pub(super) fn begin_with(&self, address: u64, bytes: &[u8]) -> Result<(), VmmError> {
+        if self.is_copy() {
+            return Ok(());
+        }
+        self.write(address, bytes)
     }
 
     pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), VmmError> {
@@ -147,4 +176,39 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Whether this is a file of memory whose size nobody can change.
+pub(super) fn is_sealed(file: &File) -> bool {
+    let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    // Files that cannot be sealed do not know the question.
+    fcntl(file, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(size))
+}
+
+fn map(file: &File, ram: Ram, sharing: libc::c_int) -> Result<Arc<GuestRam>, VmmError> {
+    let bytes = ram.bytes();
+    let mut regions = Vec::new();
+    for region in ram.regions() {
+        let file = file
+            .try_clone()
+            .map_err(|source| VmmError::Memory { bytes, source })?;
+        let failed = |source| VmmError::MapMemory { bytes, source };
+        let size = usize::try_from(region.bytes)
+            .map_err(|_| failed(FromRangesError::InvalidGuestRegion))?;
+        let offset = FileOffset::new(file, region.file_offset);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // Takes no memory until it is touched, nor a promise of it.
+        let flags = libc::MAP_NORESERVE | sharing;
+        let mapped =
+            MmapRegion::build(Some(offset), size, access, flags).map_err(|e| failed(e.into()))?;
+        let mapped = GuestRegionMmap::new(mapped, GuestAddress(region.address));
+        regions.push(mapped.ok_or_else(|| failed(FromRangesError::InvalidGuestRegion))?);
+    }
+    let map = GuestRam::from_regions(regions);
+    let map = map.map_err(|e| VmmError::MapMemory {
+        bytes,
+        source: e.into(),
+    })?;
+    Ok(Arc::new(map))
 }

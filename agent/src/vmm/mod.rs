@@ -8,6 +8,7 @@
 //! Refuses: to know what the guest is for, and to decide what happens after
 //! its end. An end is told with its reason, on standard output and on the
 //! control socket; where there is one, memory is held until a client lets go.
+//! Memory of another guest is only ever read: a copy of it is private.
 //!
 //! How it fails: exit 2 for what it was given (image, sizes, devices, places
 //! of files), with nothing left behind; exit 1 for the system; exit 3 if the
@@ -105,6 +106,7 @@ fn run(args: Args) -> Result<End, VmmError> {
         kvm,
         image,
         initrd,
+        memory_copy,
         serial,
         tap,
         disk,
@@ -116,6 +118,7 @@ fn run(args: Args) -> Result<End, VmmError> {
         kvm,
         image,
         initrd,
+        memory_copy,
         serial,
         tap,
         disk,

@@ -10,10 +10,10 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{FromRawFd as _, IntoRawFd as _, RawFd},
+        fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, RawFd},
         unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use kvm_bindings::KVM_API_VERSION;
@@ -25,6 +25,7 @@ use super::{
     error::VmmError,
     link,
     made::{Made, Until},
+    memory,
     place::Place,
     serial,
     virtio::{Access, Disk, DiskError, Mac, Tap},
@@ -36,6 +37,7 @@ pub(super) struct Wanted {
     pub(super) kvm: Place,
     pub(super) image: Place,
     pub(super) initrd: Option<Place>,
+    pub(super) memory_copy: Option<Place>,
     pub(super) serial: Place,
     pub(super) control: Option<Place>,
     pub(super) tap: Option<TapWanted>,
@@ -57,6 +59,8 @@ pub(super) struct Opened {
     pub(super) kvm: Kvm,
     pub(super) image: Source,
     pub(super) initrd: Option<Source>,
+    /// Memory of another guest, opened to be read only.
+    pub(super) memory_copy: Option<Source>,
     pub(super) serial: Source,
     pub(super) tap: Option<Tap>,
     pub(super) disk: Option<Disk>,
@@ -79,6 +83,7 @@ impl Wanted {
         let disk = self.disk.as_ref().map(|(place, _)| place);
         let places = places.into_iter().chain(&self.initrd);
         let places = places.chain(&self.control).chain(disk);
+        let places = places.chain(&self.memory_copy);
         let number = |place: &Place| match place {
             Place::Inherited(fd) => Some(*fd),
             Place::Path(_) => None,
@@ -99,6 +104,10 @@ impl Wanted {
             Some(place) => Some(open_image(place, &mut inherited)?),
             None => None,
         };
+        let memory_copy = match self.memory_copy {
+            Some(place) => Some(open_memory(place, &mut inherited)?),
+            None => None,
+        };
         let tap = match self.tap {
             Some(wanted) => Some(open_tap(&wanted, &mut inherited)?),
             None => None,
@@ -117,6 +126,7 @@ impl Wanted {
             kvm,
             image,
             initrd,
+            memory_copy,
             serial,
             tap,
             disk,
@@ -158,6 +168,33 @@ fn open_image(name: Place, inherited: &mut Inherited) -> Result<Source, VmmError
         Ok(file) => Ok(Source { name, file }),
         Err(error) => Err(VmmError::ReadImage(name, error)),
     }
+}
+
+/// It must not become shorter below a guest. What we keep cannot write to
+/// it, even if we were given more.
+fn open_memory(name: Place, inherited: &mut Inherited) -> Result<Source, VmmError> {
+    let opened = match &name {
+        Place::Inherited(fd) => inherited.take(*fd).map(File::from),
+        Place::Path(path) => open_to_read(path),
+    };
+    let opened = match opened {
+        Ok(file) if memory::is_sealed(&file) => open_to_read(&PathBuf::from(format!(
+            "/proc/self/fd/{}",
+            file.as_raw_fd()
+        ))),
+        Ok(_) => return Err(VmmError::NotMemory(name)),
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(file) => Ok(Source { name, file }),
+        Err(error) => Err(VmmError::OpenMemory(name, error)),
+    }
+}
+
+/// Without waiting for anybody to open the other end of it.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 fn open_tap(wanted: &TapWanted, inherited: &mut Inherited) -> Result<Tap, VmmError> {

@@ -107,6 +107,16 @@ impl Client {
 
     /// The next packet: an answer, or an event.
     pub fn receive(&self) -> Result<Answer> {
+        loop {
+            match self.receive_now() {
+                // The kernel does not go on with a wait that has a limit.
+                Err(error) if error.downcast_ref() == Some(&Errno::EINTR) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    fn receive_now(&self) -> Result<Answer> {
         let mut packet = vec![0; PACKET_BYTES];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let (length, fds) = {

@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::{held, refusals::refused};
 
 /// What a child finds at the same number.
-fn inherit(fd: impl AsFd) -> Result<String> {
+pub(crate) fn inherit(fd: impl AsFd) -> Result<String> {
     fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(format!("fd:{}", fd.as_fd().as_raw_fd()))
 }

@@ -3,6 +3,7 @@
 
 mod block;
 mod dirty;
+mod drill;
 mod inherited;
 mod jail;
 mod net;

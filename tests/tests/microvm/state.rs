@@ -22,22 +22,22 @@ const GENERATION: &str = "00112233445566778899aabbccddeeff";
 const INCARNATION: u64 = 0x7000;
 
 /// Two vCPUs that count in memory, from a register.
-fn counting() -> Result<Spec> {
+pub(crate) fn counting() -> Result<Spec> {
     let mut spec = held("seed=7 bytes=1048576 do=spin")?;
     spec.vcpus = 2;
     Ok(spec)
 }
 
-fn suspended(mut spec: Spec) -> Spec {
+pub(crate) fn suspended(mut spec: Spec) -> Spec {
     spec.more.push("--suspended".to_owned());
     spec
 }
 
-fn counters(memory: &Memory) -> Result<[u64; 2]> {
+pub(crate) fn counters(memory: &Memory) -> Result<[u64; 2]> {
     Ok([memory.word(COUNTERS)?, memory.word(COUNTERS + PAGE)?])
 }
 
-fn wait_for_more(memory: &Memory, than: [u64; 2]) -> Result<()> {
+pub(crate) fn wait_for_more(memory: &Memory, than: [u64; 2]) -> Result<()> {
     wait_for("both vCPUs to go on", LIMIT, || {
         let now = counters(memory).ok()?;
         (now[0] > than[0] && now[1] > than[1]).then_some(())
@@ -46,7 +46,7 @@ fn wait_for_more(memory: &Memory, than: [u64; 2]) -> Result<()> {
 }
 
 /// Paused, its state, and the client that did it.
-fn saved(vm: &MicroVm) -> Result<(Client, File)> {
+pub(crate) fn saved(vm: &MicroVm) -> Result<(Client, File)> {
     let client = vm.connect()?;
     assert_eq!(client.ask("pause")?.json["answer"], "paused");
     let answer = client.ask("save")?;
@@ -56,13 +56,13 @@ fn saved(vm: &MicroVm) -> Result<(Client, File)> {
     Ok((client, file))
 }
 
-fn load(client: &Client, state: &File) -> Result<Value> {
+pub(crate) fn load(client: &Client, state: &File) -> Result<Value> {
     Ok(client
         .ask_with(&json!({"command":"load"}), Some(state))?
         .json)
 }
 
-fn activate(client: &Client) -> Result<Value> {
+pub(crate) fn activate(client: &Client) -> Result<Value> {
     let command = json!({"command":"activate","generation":GENERATION});
     Ok(client.ask_with(&command, None)?.json)
 }
@@ -125,7 +125,7 @@ fn a_copy_goes_on_exactly_where_the_guest_was_saved() -> Result<()> {
 }
 
 /// What a guest says that is not loaded.
-fn why(answer: &Value) -> Result<&str> {
+pub(crate) fn why(answer: &Value) -> Result<&str> {
     ensure!(answer["answer"] == "refused", "{answer}");
     answer["why"].as_str().context("no reason")
 }
