@@ -73,6 +73,12 @@ pub enum Command {
     /// Show or move switches
     #[command(subcommand)]
     Switch(Switch),
+    /// Instances that this host runs itself
+    #[command(subcommand)]
+    Instance(Instance),
+    /// Ghosts of instances that this host runs itself
+    #[command(subcommand)]
+    Ghost(Ghost),
     /// What happened, one line an event
     Events {
         /// Wait for more
@@ -105,6 +111,48 @@ pub enum Command {
     Completions { shell: Shell },
     /// Write man pages: all of them to a folder, or the first to standard output
     Man { folder: Option<PathBuf> },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Instance {
+    /// Start the primary from its image
+    Create { instance: InstanceName },
+    /// How the copies of all instances are
+    List,
+    /// How the copies of one instance are, and why
+    Show { instance: InstanceName },
+    /// Let no processor of the primary run
+    Pause { instance: InstanceName },
+    /// Let a paused primary go on
+    Resume { instance: InstanceName },
+    /// End the primary and start it from its image; its ghost goes
+    Reset { instance: InstanceName },
+    /// End both copies; nothing of them is left
+    Destroy { instance: InstanceName },
+    /// What the guest wrote to its console
+    Console {
+        instance: InstanceName,
+        /// The ghost's console
+        #[arg(long)]
+        ghost: bool,
+        /// Wait for more
+        #[arg(short, long)]
+        follow: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ghost {
+    /// Make a suspended ghost of the primary, or bring it up to date
+    Prepare { instance: InstanceName },
+    /// Let the ghost take over, with the traffic
+    Activate { instance: InstanceName },
+    /// Bring the ghost's work back to the primary, and suspend it
+    Suspend { instance: InstanceName },
+    /// End the ghost; nothing of it is left
+    Destroy { instance: InstanceName },
+    /// Try the ghost out, cut off from the network; it stays as it is
+    Drill { instance: InstanceName },
 }
 
 #[derive(Debug, Subcommand)]

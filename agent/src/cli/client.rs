@@ -22,6 +22,9 @@ use crate::control::dto::{EventLine, HealthDto, Problem};
 /// The daemon gives its own driver ten seconds; then it says so itself.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// For orders to microVMs. The daemon gives them ten minutes; then it says so itself.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(630);
+
 /// A daemon that has not said how it is by then hangs.
 const HANG: Duration = Duration::from_secs(3);
 
@@ -40,6 +43,12 @@ pub(super) struct Client {
 struct Answer {
     body: Incoming,
     _connection: JoinSet<()>,
+}
+
+/// An answer that comes bit by bit.
+pub(super) struct Stream {
+    socket: PathBuf,
+    answer: Answer,
 }
 
 /// The event stream, line by line.
@@ -62,6 +71,23 @@ impl Client {
 
     pub(super) async fn post<T: DeserializeOwned>(&self, uri: &str) -> Result<T, CliError> {
         self.exchange(Method::POST, uri).await
+    }
+
+    /// As [`Self::post`], for what may take minutes.
+    pub(super) async fn post_patiently<T: DeserializeOwned>(
+        &self,
+        uri: &str,
+    ) -> Result<T, CliError> {
+        let whole = self.exchange_whole(Method::POST, uri);
+        self.within(PATIENT_TIMEOUT, uri, whole).await
+    }
+
+    /// An answer as it comes, for as long as it comes.
+    pub(super) async fn stream(&self, uri: &str) -> Result<Stream, CliError> {
+        Ok(Stream {
+            socket: self.socket.clone(),
+            answer: self.in_time(uri, self.open(Method::GET, uri)).await?,
+        })
     }
 
     /// Without a deadline once the stream is open: events come when they come.
@@ -102,11 +128,16 @@ impl Client {
         method: Method,
         uri: &str,
     ) -> Result<T, CliError> {
-        let whole = async {
-            let answer = self.open(method, uri).await?;
-            read(answer, &self.socket, uri).await
-        };
-        self.in_time(uri, whole).await
+        self.in_time(uri, self.exchange_whole(method, uri)).await
+    }
+
+    async fn exchange_whole<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        uri: &str,
+    ) -> Result<T, CliError> {
+        let answer = self.open(method, uri).await?;
+        read(answer, &self.socket, uri).await
     }
 
     async fn in_time<T>(
@@ -114,11 +145,20 @@ impl Client {
         uri: &str,
         work: impl Future<Output = Result<T, CliError>>,
     ) -> Result<T, CliError> {
-        time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| {
+        self.within(TIMEOUT, uri, work).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        uri: &str,
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        time::timeout(limit, work).await.unwrap_or_else(|_| {
             Err(CliError::TimedOut {
                 socket: self.socket.clone(),
                 what: uri.to_owned(),
-                seconds: TIMEOUT.as_secs(),
+                seconds: limit.as_secs(),
             })
         })
     }
@@ -168,6 +208,23 @@ async fn read<T: DeserializeOwned>(
         }
     })?;
     serde_json::from_slice(&bytes.to_bytes()).map_err(|e| CliError::Answer(uri.to_owned(), e))
+}
+
+impl Stream {
+    /// `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, CliError> {
+        loop {
+            match self.answer.body.frame().await {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(CliError::Broken(self.socket.clone(), e)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Events {

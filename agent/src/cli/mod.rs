@@ -23,6 +23,7 @@ mod probe;
 pub mod render;
 mod run;
 mod switch;
+mod vm;
 
 use std::process::ExitCode;
 

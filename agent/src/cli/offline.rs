@@ -40,7 +40,9 @@ pub(super) fn carry_out(command: &Command, root: &Path) -> Result<OutcomeDto, Cl
     let pins = Pins::open(root).map_err(|e| OfflineError::Read(root.to_owned(), e))?;
     match pins.command(command, std::process::id()) {
         Ok(Answer::Unchanged) => Ok(OutcomeDto::Unchanged),
-        Ok(Answer::Done | Answer::Snapshot(_) | Answer::Planned(_)) => Ok(OutcomeDto::Done),
+        Ok(Answer::Done | Answer::Snapshot(_) | Answer::Planned(_) | Answer::Armed(_)) => {
+            Ok(OutcomeDto::Done)
+        }
         Err(refusal) => Err(CliError::Refused(refusal.into())),
     }
 }

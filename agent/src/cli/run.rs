@@ -18,7 +18,7 @@ use super::{
     facts::{Facts, Families},
     generate,
     look::Look,
-    offline, probe, render, switch,
+    offline, probe, render, switch, vm,
 };
 use crate::control::dto::{
     EventLine, FindingDto, OutcomeDto, PlanDto, RoutesDto, Severity, StatusDto,
@@ -72,8 +72,12 @@ fn json<T: Serialize>(answer: &T) -> Result<String, CliError> {
 }
 
 pub(super) fn say(text: &str) -> Result<(), CliError> {
+    say_bytes(text.as_bytes())
+}
+
+pub(super) fn say_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|e| CliError::Write("standard output".to_owned(), e))
 }
 
@@ -95,6 +99,8 @@ async fn carry_out(args: &Args) -> Result<Exit, CliError> {
             routes(&client, &args.pins, &screen, name).await
         }
         Command::Switch(command) => switch::run(command, &client, &args.pins, &screen).await,
+        Command::Instance(command) => vm::instance(command, &client, &screen).await,
+        Command::Ghost(command) => vm::ghost(command, &client, &screen).await,
         Command::Events { follow, since } => events(&client, &screen, *since, *follow).await,
         Command::Doctor => diagnose(&client, &args.pins, &screen).await,
         Command::Clean { force, yes } => {

@@ -21,9 +21,9 @@ use super::{
     access::{Access, Peer},
     dto::{
         EventLine, HealthDto, Kind, OutcomeDto, Problem, RoutesDto, Source, StatusDto, SwitchDto,
-        SwitchesDto,
+        SwitchesDto, VmsDto,
     },
-    events, findings,
+    events, findings, instances,
     openapi::{self, Common, FromDriver, Missing, NotTracked, Refused, Stopping},
     plan, respond,
     server::Limits,
@@ -33,6 +33,7 @@ use crate::{
     orchestrate::{
         command::{Answer, Command, Refusal, Request, Subject},
         event::EventFeed,
+        vms::VmDesk,
     },
 };
 
@@ -41,6 +42,7 @@ use crate::{
 pub(super) struct Context {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) events: EventFeed,
+    pub(super) desk: VmDesk,
     pub(super) host: String,
     /// True once the server stops: followers end.
     pub(super) stopping: watch::Receiver<bool>,
@@ -60,6 +62,7 @@ pub(super) fn router(context: Context, access: Access) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/events", get(event_stream))
         .route("/v1/plan", get(plan::plan))
+        .merge(instances::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(
@@ -119,10 +122,10 @@ pub(super) struct EventsQuery {
     follow: bool,
 }
 
-type PathOf<T> = Result<Path<T>, PathRejection>;
+pub(super) type PathOf<T> = Result<Path<T>, PathRejection>;
 pub(super) type QueryOf<T> = Result<Query<T>, QueryRejection>;
 
-fn path<T>(path: PathOf<T>) -> Result<T, Problem> {
+pub(super) fn path<T>(path: PathOf<T>) -> Result<T, Problem> {
     path.map(|Path(value)| value).map_err(|e| {
         Problem::new(
             Kind::NotFound,
@@ -179,7 +182,9 @@ impl Context {
     async fn snapshot(&self, peer: &Peer) -> Result<Snapshot, Problem> {
         match self.ask(Command::Snapshot, peer).await? {
             Answer::Snapshot(seen) => Ok(*seen),
-            Answer::Done | Answer::Unchanged | Answer::Planned(_) => Err(confused()),
+            Answer::Done | Answer::Unchanged | Answer::Planned(_) | Answer::Armed(_) => {
+                Err(confused())
+            }
         }
     }
 
@@ -187,7 +192,7 @@ impl Context {
         match self.ask(command, peer).await? {
             Answer::Done => Ok(Json(OutcomeDto::Done)),
             Answer::Unchanged => Ok(Json(OutcomeDto::Unchanged)),
-            Answer::Snapshot(_) | Answer::Planned(_) => Err(confused()),
+            Answer::Snapshot(_) | Answer::Planned(_) | Answer::Armed(_) => Err(confused()),
         }
     }
 }
@@ -227,9 +232,13 @@ pub(super) async fn status(
     Extension(peer): Extension<Peer>,
 ) -> Result<Json<StatusDto>, Problem> {
     let seen = context.snapshot(&peer).await?;
-    let found = findings::of_snapshot(&seen);
+    let microvms = context.desk.list();
+    let mut found = findings::of_snapshot(&seen);
+    found.extend(findings::of_microvms(&microvms));
     let host = Some(context.host.clone());
-    Ok(Json(StatusDto::of(Source::Daemon, host, &seen, found)))
+    let mut status = StatusDto::of(Source::Daemon, host, &seen, found);
+    status.microvms = VmsDto::of(&microvms).instances;
+    Ok(Json(status))
 }
 
 /// Routes with their counters.

@@ -8,7 +8,13 @@ use std::{cmp::Reverse, time::Duration};
 use agent_common::abi::{ABI_VERSION, Position};
 
 use super::dto::{FindingDto, Severity};
-use crate::model::{InstanceView, Snapshot, Trouble, UplinkView, XdpMode};
+use crate::{
+    model::{
+        GhostState, InstanceName, InstanceView, PrimaryState, Snapshot, Trouble, UplinkView,
+        XdpMode,
+    },
+    orchestrate::vms::VmView,
+};
 
 /// An instance at its ghost for longer than this was probably forgotten: a
 /// host is back from a reboot in less.
@@ -75,6 +81,39 @@ fn uplink(uplink: &UplinkView) -> Option<FindingDto> {
         )),
         Some(XdpMode::Native | XdpMode::Offloaded) => None,
     }
+}
+
+/// Copies that are not as they should be.
+pub fn of_microvms(all: &[(InstanceName, VmView)]) -> Vec<FindingDto> {
+    all.iter()
+        .flat_map(|(name, vm)| [primary(name, &vm.primary), ghost(name, &vm.ghost)])
+        .flatten()
+        .collect()
+}
+
+fn primary(name: &InstanceName, state: &PrimaryState) -> Option<FindingDto> {
+    let (code, what) = match state {
+        PrimaryState::Ended(end) => ("primary_ended", format!("the primary of {name}: {end}")),
+        PrimaryState::Failed(why) => ("primary_failed", format!("the primary of {name}: {why}")),
+        PrimaryState::Absent
+        | PrimaryState::Running
+        | PrimaryState::Paused
+        | PrimaryState::Standby => return None,
+    };
+    let mend = format!("ghostctl instance show {name}; ghostctl instance reset {name}");
+    Some(FindingDto::new(Severity::Error, code, what, Some(mend)))
+}
+
+fn ghost(name: &InstanceName, state: &GhostState) -> Option<FindingDto> {
+    let GhostState::Failed(why) = state else {
+        return None;
+    };
+    Some(FindingDto::new(
+        Severity::Error,
+        "ghost_failed",
+        format!("the ghost of {name}: {why}"),
+        Some(format!("ghostctl ghost prepare {name}")),
+    ))
 }
 
 fn trouble(trouble: &Trouble) -> FindingDto {

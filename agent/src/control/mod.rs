@@ -12,9 +12,11 @@
 
 pub mod access;
 mod api;
+mod console;
 pub mod dto;
 mod events;
 pub mod findings;
+mod instances;
 pub mod openapi;
 mod peer;
 mod plan;

@@ -16,7 +16,7 @@ use utoipa::{
 use super::{
     api,
     dto::{Kind, Problem},
-    plan,
+    instances, plan,
 };
 
 #[derive(OpenApi)]
@@ -39,9 +39,14 @@ use super::{
         api::reload,
         api::event_stream,
         plan::plan,
+        instances::all,
+        instances::one,
+        instances::console_of,
+        instances::order,
+        instances::order_ghost,
         page
     ),
-    components(schemas(Problem, api::SwitchAction, api::HostAction))
+    components(schemas(Problem, api::SwitchAction, api::HostAction, instances::InstanceAction, instances::GhostAction))
 )]
 struct Document;
 
@@ -71,6 +76,13 @@ problems! {
         Kernel "The kernel refused, or the daemon is at fault",
         Busy "The daemon is busy or shutting down",
         DriverTimeout "The driver did not answer in time; a command may still be carried out";
+    MissingVm: UnknownInstance "This host runs no such instance, or there is no such action or copy";
+    /// What may become of an order.
+    VmOrdered:
+        NotNow "Not as things are; `hint` says what helps",
+        MicroVm "It was tried and undone; `detail` says why",
+        Busy "The instance is busy, or the daemon is shutting down",
+        DriverTimeout "It takes longer, and goes on";
     Missing: UnknownInstance "There is no such instance or action";
     NotTracked: NotTracked "Flows of the instance are not tracked, so it cannot drain";
     NoMicrovm: NoMicrovm "ghostd makes no ghost of the instance";

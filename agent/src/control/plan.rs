@@ -42,7 +42,9 @@ pub(super) async fn plan(
     let command = Command::Plan(risks.unwrap_or_default());
     match context.ask(command, &peer).await? {
         Answer::Planned(planned) => Ok(Json((&*planned).into())),
-        Answer::Done | Answer::Unchanged | Answer::Snapshot(_) => Err(confused()),
+        Answer::Done | Answer::Unchanged | Answer::Snapshot(_) | Answer::Armed(_) => {
+            Err(confused())
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A snapshot with one of everything, for tests.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, path::Path, sync::Mutex, time::Duration};
 
 use agent_common::abi::{
     ABI_VERSION, Cause, EventKind, FenceMode, GuestSignal, Position, Reason, RouteCounters, Side,
@@ -9,13 +9,15 @@ use agent_common::abi::{
 use crate::{
     allocate::{self, Policy, supposing},
     model::{
-        Amounts, CounterIndex, Demand, EventView, HostView, Ifindex, InstanceName, InstanceView,
-        L4, Need, Planned, PortView, Priority, Protocol, Risk, RouteSpec, RouteView, Service,
-        SlotIndex, Snapshot, SwitchView, Target, UplinkView, XdpMode,
+        Amounts, CounterIndex, Demand, EventView, GhostState, HostView, Ifindex, InstanceName,
+        InstanceView, L4, Need, Planned, PortView, PrimaryState, Priority, Protocol, Risk,
+        RouteSpec, RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView,
+        XdpMode,
     },
     orchestrate::{
         command::{Answer, Caller, Refusal},
         event::{self, DrainEnd},
+        vms::{VmDesk, VmDone, VmOrder, VmRefusal, VmRequest, VmView},
     },
 };
 
@@ -252,6 +254,20 @@ pub(crate) fn event_kinds() -> Vec<event::EventKind> {
         event::EventKind::InterfaceGone {
             interface: "eth1".to_owned(),
         },
+        event::EventKind::CopyChanged {
+            instance: "web".to_owned(),
+            side: Side::Ghost,
+            state: "suspended",
+            epoch: Some(3),
+            reason: None,
+        },
+        event::EventKind::CopyChanged {
+            instance: "web".to_owned(),
+            side: Side::Primary,
+            state: "ended",
+            epoch: None,
+            reason: Some("the guest reset itself".to_owned()),
+        },
         event::EventKind::Degraded {
             what: "cannot attach to eth2".to_owned(),
         },
@@ -300,4 +316,64 @@ pub(crate) fn planned(risks: &[(InstanceName, Risk)]) -> Result<Answer, Refusal>
         capacity,
         supposed: (!risks.is_empty()).then_some(supposed),
     })))
+}
+
+pub(crate) const CONSOLE: &str = "up\n";
+
+/// The instance `web`, with a console in this file. Its second order of each
+/// kind is not now, the third fails, the fourth finds it busy, the fifth is
+/// never done.
+pub(crate) fn desk(console: &Path) -> VmDesk {
+    std::fs::write(console, CONSOLE).unwrap();
+    let desk = VmDesk::default();
+    let view = VmView {
+        primary: PrimaryState::Running,
+        ghost: GhostState::Suspended { epoch: 3 },
+        primary_pid: Some(70),
+        ghost_pid: Some(71),
+        memory_mib: 128,
+        vcpus: 2,
+        image: "/srv/web.elf".to_owned(),
+    };
+    let name: InstanceName = "web".parse().unwrap();
+    let held = Mutex::new(Vec::new());
+    let line = move |request: VmRequest| {
+        let result = match request.order {
+            VmOrder::Create | VmOrder::Prepare => Ok(done()),
+            VmOrder::Pause | VmOrder::Activate => Err(VmRefusal::NotNow {
+                what: "web has no ghost".to_owned(),
+                hint: "`ghostctl ghost prepare web` makes one".to_owned(),
+            }),
+            VmOrder::Resume | VmOrder::Suspend => Err(VmRefusal::Failed(
+                "cannot pause the ghost of web".to_owned(),
+            )),
+            VmOrder::Reset | VmOrder::DestroyGhost => {
+                return Err(VmRefusal::Busy("web".parse().unwrap()));
+            }
+            VmOrder::Destroy | VmOrder::Drill => {
+                held.lock().unwrap().push(request);
+                return Ok(());
+            }
+        };
+        request.reply.send(result).unwrap();
+        Ok(())
+    };
+    let console = console.to_owned();
+    let log = move |side| match side {
+        Side::Primary => console.clone(),
+        Side::Ghost => console.with_extension("none"),
+    };
+    desk.open(&name, view, Box::new(line), log);
+    desk
+}
+
+pub(crate) fn done() -> VmDone {
+    VmDone {
+        took: Duration::from_micros(21_500),
+        pause: Some(Duration::from_micros(740)),
+        activate: None,
+        pages: Some(4_200),
+        pages_paused: Some(19),
+        verdict: None,
+    }
 }

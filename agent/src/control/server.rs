@@ -21,7 +21,7 @@ use super::{
     api::{self, Context},
     peer,
 };
-use crate::orchestrate::{command::Request, event::EventFeed};
+use crate::orchestrate::{command::Request, event::EventFeed, vms::VmDesk};
 
 /// Connections at a time; more wait in the kernel's backlog. A person and a
 /// few scripts that follow events need far fewer.
@@ -37,15 +37,19 @@ pub(super) struct Limits {
     pub(super) head: Duration,
     pub(super) body: Duration,
     pub(super) reply: Duration,
+    /// Of an order to a microVM.
+    pub(super) order: Duration,
 }
 
 /// Any client on this machine sends head and body at once; a silent peer is
 /// cut off. A reload of 10,000 instances takes the driver seconds, and a
-/// person gives up after about ten.
+/// person gives up after about ten. The first cut of a large guest takes seconds
+/// for each 10 GiB, a large disk longer; beyond ten minutes nobody waits any more.
 const LIMITS: Limits = Limits {
     head: Duration::from_secs(5),
     body: Duration::from_secs(5),
     reply: Duration::from_secs(10),
+    order: Duration::from_secs(600),
 };
 
 /// Per connection, in each direction: a request line with a long name fits.
@@ -64,6 +68,8 @@ pub struct ApiState {
     /// To the driver; of capacity [`crate::orchestrate::command::REQUEST_QUEUE`].
     pub requests: mpsc::Sender<Request>,
     pub events: EventFeed,
+    /// Of the instances that this host runs itself.
+    pub desk: VmDesk,
     pub access: Access,
     /// The host's name in what is answered.
     pub host: String,
@@ -88,6 +94,7 @@ pub(super) async fn serve_with(
     let ApiState {
         requests,
         events,
+        desk,
         access,
         host,
     } = state;
@@ -95,6 +102,7 @@ pub(super) async fn serve_with(
     let context = Context {
         requests,
         events,
+        desk,
         host,
         stopping: stopping.clone(),
         limits,

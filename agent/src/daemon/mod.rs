@@ -19,6 +19,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -31,10 +32,12 @@ use self::args::{Args, Command};
 use crate::{
     config::{Colour, Config},
     control::{self, ApiState},
+    ghost::{self, GhostManager, Parts},
     orchestrate::{
         command::REQUEST_QUEUE,
         driver::{Channels, Driver, Order},
         event::EventLog,
+        vms::VmDesk,
     },
     steer::{Plane, object::OBJECT},
 };
@@ -44,6 +47,9 @@ const EXIT_CONFIG: u8 = 2;
 
 /// From the order to stop until the end, whoever still talks to the API.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Folders of copies. Gone after a reboot, like the processes that they are about.
+const VM_FOLDER: &str = "/run/ghostd/vm";
 
 /// The whole of `ghostd`.
 pub fn main() -> ExitCode {
@@ -131,9 +137,11 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
     let listener = control::bind(&socket, &access)?;
     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
     let log = EventLog::new();
+    let desk = VmDesk::default();
     let state = ApiState {
-        requests,
+        requests: requests.clone(),
         events: log.feed(),
+        desk: desk.clone(),
         access,
         host: settings::host_name(&config.host),
     };
@@ -144,6 +152,10 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
     }));
     let limits = config.limits;
     let fixed = settings::Fixed::of(&config);
+    let vmm = config.ghosts.vmm.clone();
+    let vmm = vmm.map_or_else(ghost::beside_us, Ok)?;
+    let ghosts: Ghosts = Arc::default();
+    let ghosts_reloaded = Arc::clone(&ghosts);
     let started = Plane::start(pins, &limits, OBJECT)?;
     let channels = Channels {
         requests: queue,
@@ -151,17 +163,33 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
         source: Box::new(move || {
             let new = settings::read(&path, Colour::Never)?;
             fixed.check(&path, &new)?;
+            if let Some(ghosts) = &mut *locked(&ghosts_reloaded) {
+                ghosts.configure(&new.instances);
+            }
             Ok(settings::wanted(new))
         }),
         service: notify::service(),
     };
+    let instances = config.instances.clone();
+    let parts = Parts {
+        vmm,
+        run: PathBuf::from(VM_FOLDER),
+        requests,
+        log: log.writer(),
+        desk,
+    };
     let driver = Driver::start(started, settings::wanted(config), log, channels)?;
+    // What it asks of the driver waits until that runs.
+    *locked(&ghosts) = Some(GhostManager::start(parts, &instances)?);
     release_memory();
     notify::ready();
     tracing::info!(socket = %socket.display(), pins = %pins.display(), "steering");
     let result = driver.run().await;
     notify::stopping();
     signals.abort();
+    if let Some(ghosts) = locked(&ghosts).take() {
+        ghosts.stop(STOP_TIMEOUT);
+    }
     drop(stop_api);
     match tokio::time::timeout(STOP_TIMEOUT, api).await {
         Ok(Ok(served)) => served.context("the API ended badly")?,
@@ -171,6 +199,13 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
     result.context("the kernel's event streams broke")?;
     tracing::info!("stopped; steering stays in force");
     Ok(())
+}
+
+type Ghosts = Arc<Mutex<Option<GhostManager>>>;
+
+/// No code panics while it holds the lock, so a poisoned one is as good.
+fn locked(ghosts: &Ghosts) -> MutexGuard<'_, Option<GhostManager>> {
+    ghosts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Loading parses megabytes of type information, once. What it took goes back

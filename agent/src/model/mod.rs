@@ -3,6 +3,7 @@
 //! Owns: types that cannot be wrong. Refuses: I/O, clocks, `Serialize`.
 
 mod allocation;
+mod copy;
 mod ids;
 mod reserve;
 mod spec;
@@ -13,6 +14,7 @@ pub use allocation::{
     Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Planned, Priority, Reason,
     Refusal, Resource, Risk, RiskError, Shortage,
 };
+pub use copy::{GhostState, GuestEnd, PrimaryState};
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};
 pub use reserve::{Allocation, Portion, Reserve, Stake, scaled};
 pub use spec::{

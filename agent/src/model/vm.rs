@@ -31,6 +31,16 @@ pub struct CopyId {
     pub side: Side,
 }
 
+impl fmt::Display for CopyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Primary => "primary",
+            Side::Ghost => "ghost",
+        };
+        write!(f, "the {side} of {}", self.instance)
+    }
+}
+
 /// A microVM: both copies of an instance are made by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmSpec {

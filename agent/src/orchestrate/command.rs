@@ -42,6 +42,8 @@ pub enum Command {
     /// Who gets what of the reserve, and what would change if some risks were
     /// others.
     Plan(Vec<(InstanceName, Risk)>),
+    /// Whether the kernel may throw this switch by itself.
+    IsArmed(InstanceName),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub enum Answer {
     Unchanged,
     Snapshot(Box<Snapshot>),
     Planned(Box<Planned>),
+    Armed(bool),
 }
 
 /// Why a command was not carried out. Nothing has changed.

@@ -1,10 +1,11 @@
 //! The event log: every decision, explained, in order.
 //!
 //! Owns: the last [`EVENTS_KEPT`] events and the line to those who follow.
-//! The driver alone writes ([`EventLog`]); anyone may read ([`EventFeed`]).
+//! The driver and the ghost manager write ([`EventLog`]); anyone may read
+//! ([`EventFeed`]).
 //!
 //! How it fails: a follower that falls behind by more than [`EVENTS_LIVE`]
-//! events loses the oldest and is told how many. The driver never waits.
+//! events loses the oldest and is told how many. A writer never waits.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use agent_common::abi::Position;
+use agent_common::abi::{Position, Side};
 use tokio::sync::broadcast;
 
 use super::command::Caller;
@@ -72,6 +73,14 @@ pub enum EventKind {
     InterfaceGone {
         interface: String,
     },
+    /// A microVM that this host runs is something else now.
+    CopyChanged {
+        instance: String,
+        side: Side,
+        state: &'static str,
+        epoch: Option<u64>,
+        reason: Option<String>,
+    },
     /// Something an operator should look at; the daemon goes on.
     Degraded {
         what: String,
@@ -90,7 +99,7 @@ pub enum DrainEnd {
     TimedOut,
 }
 
-/// The writing end, owned by the driver.
+/// The writing end.
 #[derive(Debug)]
 pub struct EventLog {
     shared: Arc<Shared>,
@@ -167,6 +176,13 @@ impl EventLog {
         // its backlog or live. An error only says that nobody follows.
         let _ = self.shared.live.send(Arc::clone(&event));
         event
+    }
+
+    /// Another pen for the same log.
+    pub fn writer(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     pub fn feed(&self) -> EventFeed {

@@ -11,4 +11,5 @@ pub mod driver;
 pub mod event;
 pub mod motion;
 pub mod plan;
+pub mod vms;
 pub mod wanted;

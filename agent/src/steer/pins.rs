@@ -202,10 +202,20 @@ impl Pins {
                 let snapshot = self.snapshot().map_err(|e| refusal(&e))?;
                 Ok(Answer::Snapshot(Box::new(snapshot)))
             }
+            Command::IsArmed(name) => {
+                let slot = self.slot(name).map_err(|e| refusal(&e))?;
+                let slot = slot.ok_or_else(|| Refusal::UnknownInstance(name.clone()))?;
+                Ok(Answer::Armed(self.is_armed(slot)))
+            }
             Command::Reload | Command::Plan(_) => Err(Refusal::Kernel(
                 "only a running ghostd reads the configuration".to_owned(),
             )),
         }
+    }
+
+    pub fn is_armed(&self, slot: SlotIndex) -> bool {
+        let control = self.board.control(slot);
+        control.is_some_and(|c| c.flags & agent_common::abi::flags::ARMED != 0)
     }
 
     /// Moves or flags the switch of a named instance.

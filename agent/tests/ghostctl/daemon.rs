@@ -22,6 +22,7 @@ use ghostd::{
     orchestrate::{
         command::{self, Answer, Command as Wish, Refusal, Subject},
         event::EventLog,
+        vms::VmDesk,
     },
 };
 use tokio::{
@@ -153,6 +154,7 @@ impl Daemon {
                     requests: driver(uplink),
                     events: feed,
                     access,
+                    desk: VmDesk::default(),
                     host: "hv1".to_owned(),
                 };
                 let shutdown = async {
@@ -235,6 +237,7 @@ fn answer(wish: &Wish, uplink: Option<XdpMode>) -> Result<Answer, Refusal> {
         Wish::Throw(Subject::Host) | Wish::Restore(Subject::Host) => return Ok(Answer::Done),
         Wish::Throw(Subject::Instance(name)) | Wish::Restore(Subject::Instance(name)) => name,
         Wish::Drain(name) | Wish::Arm(name) | Wish::Disarm(name) => name,
+        Wish::IsArmed(_) => return Ok(Answer::Armed(true)),
     };
     match wish {
         _ if name.as_str() != "web" => Err(Refusal::UnknownInstance(name.clone())),

@@ -1,8 +1,10 @@
 //! `ghostctl events`: one line an event: when, what, who, how fast.
 
+use std::fmt::Write as _;
+
 use crate::{
     cli::look::{Look, Tone, printable},
-    control::dto::{CallerDto, DrainEndDto, EventLine, RebootDto, TriggerDto, WhatDto},
+    control::dto::{CallerDto, DrainEndDto, EventLine, RebootDto, SideDto, TriggerDto, WhatDto},
 };
 
 use super::switches::position;
@@ -86,6 +88,31 @@ fn describe(what: &WhatDto) -> (Tone, String) {
             Tone::Bad,
             format!("interface {} is gone", printable(interface)),
         ),
+        WhatDto::CopyChanged {
+            instance,
+            side,
+            state,
+            epoch,
+            reason,
+        } => {
+            let side = match side {
+                SideDto::Primary => "primary",
+                SideDto::Ghost => "ghost",
+            };
+            let mut text = format!("{}: {side} {}", printable(instance), printable(state));
+            if let Some(epoch) = epoch {
+                let _ = write!(text, " at epoch {epoch}");
+            }
+            if let Some(reason) = reason {
+                let _ = write!(text, ": {}", printable(reason));
+            }
+            let tone = match (state.as_str(), reason) {
+                (_, Some(_)) => Tone::Bad,
+                ("active" | "standby", _) => Tone::Notice,
+                _ => Tone::Plain,
+            };
+            (tone, text)
+        }
         WhatDto::Degraded { what } => (Tone::Bad, format!("degraded: {}", printable(what))),
         WhatDto::KernelEventsLost { count } => {
             let text = format!("{count} kernel events lost: they came faster than they were read");

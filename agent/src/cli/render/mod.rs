@@ -11,6 +11,7 @@ mod status;
 mod switches;
 #[cfg(test)]
 mod tests;
+mod vms;
 
 pub use events::event_line;
 pub use findings::findings;
@@ -18,3 +19,4 @@ pub use plan::plan;
 pub use routes::routes;
 pub use status::{brief, status};
 pub use switches::{host_switch, outcome, switches};
+pub use vms::{vm, vm_done, vms};

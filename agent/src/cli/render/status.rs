@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     findings,
     switches::{because, host_line, position_cell, since, yes},
+    vms,
 };
 use crate::{
     cli::look::{self, Look, Tone, count, printable, right},
@@ -26,6 +27,7 @@ pub fn status(status: &StatusDto, look: Look) -> String {
         host,
         uplinks,
         instances,
+        microvms,
         findings,
     } = status;
     let mut text = format!("{}\n", head(status, look));
@@ -43,6 +45,15 @@ pub fn status(status: &StatusDto, look: Look) -> String {
         text.push_str("no instances\n");
     } else {
         text.push_str(&table(instances, look));
+    }
+    if !microvms.is_empty() {
+        let shown = microvms.len().min(ROWS_MAX);
+        text.push('\n');
+        text.push_str(&vms::table(&microvms[..shown], look));
+        if microvms.len() > shown {
+            let n = microvms.len() - shown;
+            let _ = writeln!(text, "... and {n} more: ghostctl instance list");
+        }
     }
     if !findings.is_empty() {
         text.push('\n');

@@ -4,7 +4,7 @@ use agent_common::abi;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::PositionDto;
+use super::{PositionDto, SideDto};
 use crate::{
     model::EventView,
     orchestrate::{
@@ -67,6 +67,14 @@ pub enum WhatDto {
     },
     InterfaceGone {
         interface: String,
+    },
+    /// A copy of an instance that this host runs is something else now.
+    CopyChanged {
+        instance: String,
+        side: SideDto,
+        state: String,
+        epoch: Option<u64>,
+        reason: Option<String>,
     },
     Degraded {
         what: String,
@@ -214,6 +222,19 @@ impl From<&EventKind> for WhatDto {
                 mode: mode.to_owned(),
             },
             EventKind::InterfaceGone { interface } => Self::InterfaceGone { interface },
+            EventKind::CopyChanged {
+                instance,
+                side,
+                state,
+                epoch,
+                reason,
+            } => Self::CopyChanged {
+                instance,
+                side: side.into(),
+                state: state.to_owned(),
+                epoch,
+                reason,
+            },
             EventKind::Degraded { what } => Self::Degraded { what },
             EventKind::Lost { count } => Self::KernelEventsLost { count },
         }

@@ -11,6 +11,7 @@ mod plan;
 mod problem;
 mod route;
 mod state;
+mod vm;
 
 pub use answer::{FindingDto, HealthDto, OutcomeDto, Severity};
 pub use event::{CallerDto, DrainEndDto, EventLine, RebootDto, TriggerDto, WhatDto};
@@ -24,3 +25,4 @@ pub use state::{
     CauseDto, FenceDto, HostDto, HostSwitchDto, InstanceDto, PortDto, PositionDto, SideDto, Source,
     StatusDto, SwitchDto, SwitchesDto, UplinkDto, XdpModeDto, switches, whole_ms,
 };
+pub use vm::{CopyDto, VerdictDto, VmDoneDto, VmDto, VmsDto};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::orchestrate::command::Refusal;
+use crate::orchestrate::{command::Refusal, vms::VmRefusal};
 
 /// An error body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,9 +33,12 @@ pub enum Kind {
     MethodNotAllowed,
     BodyTimeout,
     NotTracked,
+    NotNow,
+    NoCopy,
     BodyTooLarge,
     ConfigRefused,
     Kernel,
+    MicroVm,
     Internal,
     Busy,
     ShuttingDown,
@@ -58,9 +61,12 @@ impl Kind {
             Self::BodyTimeout => (408, "body-timeout", "The request body did not arrive"),
             Self::NoMicrovm => (409, "no-microvm", "Not a microVM of ghostd's"),
             Self::NotTracked => (409, "not-tracked", "The switch cannot drain"),
+            Self::NotNow => (409, "not-now", "Not as things are"),
+            Self::NoCopy => (404, "no-copy", "No such copy"),
             Self::BodyTooLarge => (413, "body-too-large", "The request body is too large"),
             Self::ConfigRefused => (422, "config-refused", "Configuration refused"),
             Self::Kernel => (500, "kernel", "The kernel refused"),
+            Self::MicroVm => (500, "microvm", "The microVM could not be brought to it"),
             Self::Internal => (500, "internal", "Internal error"),
             Self::Busy => (503, "busy", "The daemon is busy"),
             Self::ShuttingDown => (503, "shutting-down", "The daemon is shutting down"),
@@ -79,6 +85,34 @@ impl Problem {
             detail: detail.into(),
             hint: hint.map(str::to_owned),
         }
+    }
+}
+
+impl From<VmRefusal> for Problem {
+    fn from(refusal: VmRefusal) -> Self {
+        let text = refusal.to_string();
+        let (kind, hint) = match &refusal {
+            VmRefusal::Unknown(_) => (
+                Kind::UnknownInstance,
+                "`ghostctl instance list` lists those that this host runs; \
+                 [instance.vm] in the configuration makes one",
+            ),
+            VmRefusal::Foreign(_) => (
+                Kind::UnknownInstance,
+                "what is left of it can only be destroyed: `ghostctl instance destroy`",
+            ),
+            VmRefusal::NotNow { hint, .. } => (Kind::NotNow, hint.as_str()),
+            VmRefusal::Failed(_) => (
+                Kind::MicroVm,
+                "`ghostctl instance show` says how it is now; `ghostctl events` how it came to it",
+            ),
+            VmRefusal::Busy(_) => (Kind::Busy, "try again in a moment"),
+            VmRefusal::ShuttingDown => (
+                Kind::ShuttingDown,
+                "microVMs go on without the daemon; `systemctl start ghostd` starts it again",
+            ),
+        };
+        Self::new(kind, text, Some(hint))
     }
 }
 

@@ -6,7 +6,7 @@ use agent_common::abi::{Cause, FenceMode, Position, Side};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FindingDto, Severity, TrafficDto};
+use super::{FindingDto, Severity, TrafficDto, VmDto};
 use crate::model::{HostView, InstanceView, PortView, Snapshot, SwitchView, UplinkView, XdpMode};
 
 /// Where a switch points.
@@ -161,6 +161,8 @@ pub struct StatusDto {
     pub uplinks: Vec<UplinkDto>,
     /// Sorted by name.
     pub instances: Vec<InstanceDto>,
+    /// Those of the instances that this host runs itself, sorted by name.
+    pub microvms: Vec<VmDto>,
     pub findings: Vec<FindingDto>,
 }
 
@@ -176,6 +178,7 @@ impl StatusDto {
             host: HostDto::of(host, seen),
             uplinks: seen.uplinks.iter().map(UplinkDto::from).collect(),
             instances: seen.instances.iter().map(InstanceDto::from).collect(),
+            microvms: Vec::new(),
             findings,
         }
     }

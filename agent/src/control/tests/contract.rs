@@ -96,11 +96,35 @@ fn lines(body: &str) -> Result<(), serde_json::Error> {
     body.lines().try_for_each(strict::<EventLine>)
 }
 
+fn text(body: &str) -> Result<(), serde_json::Error> {
+    assert_eq!(body, sample::CONSOLE);
+    Ok(())
+}
+
+const INSTANCE: &str = "/v1/instances/{instance}";
+const CONSOLE: &str = "/v1/instances/{instance}/console";
+const ORDER: &str = "/v1/instances/{instance}/{action}";
+const GHOST_ORDER: &str = "/v1/instances/{instance}/ghost/{action}";
+
+/// What the sample's instance does about each order.
+const ORDERED: [(&str, &str, u16); 10] = [
+    (ORDER, "pause", 409),
+    (ORDER, "resume", 500),
+    (ORDER, "reset", 503),
+    (ORDER, "destroy", 504),
+    (ORDER, "explode", 404),
+    (GHOST_ORDER, "ghost/activate", 409),
+    (GHOST_ORDER, "ghost/suspend", 500),
+    (GHOST_ORDER, "ghost/destroy", 503),
+    (GHOST_ORDER, "ghost/drill", 504),
+    (GHOST_ORDER, "ghost/explode", 404),
+];
+
 type Check = fn(&str) -> Result<(), serde_json::Error>;
 
 /// A good request to each operation, one the driver would refuse, and how to
 /// read the good answer.
-const OPERATIONS: [(&str, &str, &str, Check); 11] = [
+const OPERATIONS: [(&str, &str, &str, Check); 16] = [
     ("get", "/openapi.json", "/openapi.json", strict::<Value>),
     ("get", "/v1/health", "/v1/health", strict::<HealthDto>),
     ("get", "/v1/status", "/v1/status", strict::<StatusDto>),
@@ -131,6 +155,21 @@ const OPERATIONS: [(&str, &str, &str, Check); 11] = [
     ),
     ("post", "/v1/reload", "/v1/reload", strict::<OutcomeDto>),
     ("get", "/v1/events", "/v1/events?since=0", lines),
+    ("get", "/v1/instances", "/v1/instances", strict::<VmsDto>),
+    ("get", INSTANCE, "/v1/instances/web", strict::<VmDto>),
+    ("get", CONSOLE, "/v1/instances/web/console", text),
+    (
+        "post",
+        ORDER,
+        "/v1/instances/web/create",
+        strict::<VmDoneDto>,
+    ),
+    (
+        "post",
+        GHOST_ORDER,
+        "/v1/instances/web/ghost/prepare",
+        strict::<VmDoneDto>,
+    ),
     (
         "get",
         "/v1/plan",
@@ -151,7 +190,7 @@ fn cases(contract: &Contract) -> Vec<Case> {
         if path != "/v1/reload" {
             add(Driver::Answers, uri, 200);
         }
-        if contract.documents(method, path, 504) {
+        if contract.documents(method, path, 504) && !path.starts_with("/v1/instances") {
             add(Driver::Fails, uri, 500);
             add(Driver::Full, uri, 503);
             add(Driver::Silent, uri, 504);
@@ -175,6 +214,17 @@ fn cases(contract: &Contract) -> Vec<Case> {
                 add(Driver::Answers, "/v1/plan?risk=db=0.4", 409);
                 add(Driver::Answers, "/v1/plan?risk=web=1.4", 400);
                 add(Driver::Answers, "/v1/plan?risk=web", 400);
+            }
+            INSTANCE => add(Driver::Answers, "/v1/instances/nobody", 404),
+            CONSOLE => add(Driver::Answers, "/v1/instances/web/console?copy=ghost", 404),
+            ORDER | GHOST_ORDER => {
+                for (_, action, status) in ORDERED.into_iter().filter(|o| o.0 == path) {
+                    add(
+                        Driver::Answers,
+                        &format!("/v1/instances/web/{action}"),
+                        status,
+                    );
+                }
             }
             "/v1/events" => add(Driver::Answers, "/v1/events?unknown=1", 400),
             _ => {}

@@ -44,6 +44,7 @@ const LIMITS: Limits = Limits {
     head: Duration::from_millis(300),
     body: Duration::from_millis(300),
     reply: Duration::from_millis(300),
+    order: Duration::from_millis(300),
 };
 
 /// A folder of its own, removed when dropped.
@@ -90,6 +91,7 @@ impl Server {
             requests,
             events: events.feed(),
             access,
+            desk: sample::desk(&folder.0.join("run/console")),
             host: "hv1".to_owned(),
         };
         let shutdown = async {
@@ -136,6 +138,7 @@ fn answer(command: &Command) -> Result<Answer, Refusal> {
         Command::Throw(Subject::Host) | Command::Restore(Subject::Host) => return Ok(Answer::Done),
         Command::Throw(Subject::Instance(name)) | Command::Restore(Subject::Instance(name)) => name,
         Command::Drain(name) | Command::Arm(name) | Command::Disarm(name) => name,
+        Command::IsArmed(_) => return Ok(Answer::Armed(true)),
     };
     let seen = sample::snapshot();
     let Some(instance) = seen.instances.iter().find(|i| i.name == name.as_str()) else {

@@ -7,7 +7,7 @@ use tokio::time;
 
 use super::Driver;
 use crate::{
-    model::{InstanceName, Trouble},
+    model::{InstanceName, SlotIndex, Trouble},
     orchestrate::{
         command::{Answer, Caller, Command, Refusal, Request, Subject},
         event::EventKind,
@@ -78,6 +78,10 @@ impl Driver {
             Command::Arm(name) => self.move_one(name, Motion::Arm, by),
             Command::Disarm(name) => self.move_one(name, Motion::Disarm, by),
             Command::Plan(risks) => self.plan_ghosts(risks),
+            Command::IsArmed(name) => {
+                let slot = self.slot(name)?;
+                Ok(Answer::Armed(self.plane.pins().is_armed(slot)))
+            }
             Command::Reload => self.reload(),
             Command::Snapshot => {
                 let mut snapshot = self.plane.pins().snapshot().map_err(|e| kernel(&e))?;
@@ -99,15 +103,17 @@ impl Driver {
         motion: Motion,
         by: Caller,
     ) -> Result<Answer, Refusal> {
-        let slot = *self
-            .slots
-            .get(name)
-            .ok_or_else(|| Refusal::UnknownInstance(name.clone()))?;
+        let slot = self.slot(name)?;
         let answer = self.plane.pins().move_slot(name, slot, motion, by.pid)?;
         if let (Answer::Done, Some(to)) = (&answer, motion.to()) {
             self.moved(Some(name.to_string()), to, by);
         }
         Ok(answer)
+    }
+
+    fn slot(&self, name: &InstanceName) -> Result<SlotIndex, Refusal> {
+        let slot = self.slots.get(name).copied();
+        slot.ok_or_else(|| Refusal::UnknownInstance(name.clone()))
     }
 
     fn moved(&mut self, instance: Option<String>, to: Position, by: Caller) {

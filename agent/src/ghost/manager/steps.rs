@@ -1,0 +1,161 @@
+//! One step, carried out.
+
+use std::{sync::Arc, time::Instant};
+
+use agent_common::abi::Side;
+
+use super::control::Control;
+use crate::{
+    ghost::{
+        backend::{Begin, CopyPlan, GhostBackend, side_name},
+        error::GhostError,
+        life::{Extent, Mark, Step},
+    },
+    model::CopyId,
+};
+
+impl<B: GhostBackend> Control<B> {
+    pub(super) fn carry_out_one(&mut self, step: Step) -> Result<(), GhostError> {
+        match step {
+            Step::CreatePrimary(begin) => self.create(Side::Primary, begin),
+            Step::CreateGhost(begin) => self.create(Side::Ghost, begin),
+            Step::Destroy(side) => self.destroy(side),
+            Step::Pause(side) => {
+                self.still_since = Some(Instant::now());
+                let (backend, copy) = self.needed(side)?;
+                backend.pause(copy).map(drop)
+            }
+            Step::Resume(side) => {
+                let (backend, copy) = self.needed(side)?;
+                backend.resume(copy)?;
+                self.goes_on();
+                Ok(())
+            }
+            Step::Gather(side, extent) => self.gather(side, extent),
+            Step::Cut(side) => self.cut(side),
+            Step::Apply(side, epoch) => self.apply(side, epoch),
+            Step::Throw => self.switch.point(&self.spec.name, Side::Ghost),
+            Step::Restore => self.switch.point(&self.spec.name, Side::Primary),
+            Step::Activate(side) => {
+                let (backend, copy) = self.needed(side)?;
+                let took = backend.activate(copy)?;
+                self.done.activate = Some(took);
+                self.goes_on();
+                Ok(())
+            }
+            Step::Drill => Err(GhostError::Drill),
+        }
+    }
+
+    fn goes_on(&mut self) {
+        if let Some(since) = self.still_since.take() {
+            self.done.pause = Some(since.elapsed());
+        }
+    }
+
+    fn needed(&mut self, side: Side) -> Result<(Arc<B>, &mut B::Copy), GhostError> {
+        let backend = Arc::clone(&self.backend);
+        let copy = self.copy(side).ok_or(GhostError::NoCopy(side_name(side)))?;
+        Ok((backend, copy))
+    }
+
+    fn create(&mut self, side: Side, begin: Begin) -> Result<(), GhostError> {
+        let spec = &self.spec;
+        let vm = spec.vm.clone().ok_or(GhostError::NoCopy("[instance.vm]"))?;
+        let port = spec.ports.iter().find(|port| port.side == side);
+        let plan = CopyPlan {
+            id: CopyId {
+                instance: spec.name.clone(),
+                side,
+            },
+            vm,
+            interface: port.map(|port| port.interface.clone()),
+            cgroup: spec.cgroup.clone().map(|path| match side {
+                Side::Primary => path,
+                Side::Ghost => {
+                    // Beside it, so that the kernel takes only the primary's
+                    // for the instance's.
+                    let mut name = path.into_os_string();
+                    name.push(".ghost");
+                    name.into()
+                }
+            }),
+            begin,
+        };
+        let copy = Some(self.backend.create(&plan)?);
+        match side {
+            Side::Primary => self.primary = copy,
+            Side::Ghost => self.ghost = copy,
+        }
+        Ok(())
+    }
+
+    fn destroy(&mut self, side: Side) -> Result<(), GhostError> {
+        let backend = Arc::clone(&self.backend);
+        if let Some(copy) = self.copy(side) {
+            backend.destroy(copy)?;
+        }
+        match side {
+            Side::Primary => self.primary = None,
+            Side::Ghost => self.ghost = None,
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, from: Side, extent: Extent) -> Result<(), GhostError> {
+        let to = other(from);
+        if extent == Extent::Whole {
+            self.note(to, |mark| Mark {
+                is_torn: true,
+                ..mark
+            });
+        }
+        let (backend, copy) = self.needed(to)?;
+        let mut stage = backend.begin(copy, extent)?;
+        let (backend, copy) = self.needed(from)?;
+        let taken = backend.gather(copy, &mut stage)?;
+        self.stage = Some(stage);
+        self.done.pages = Some(taken.pages);
+        Ok(())
+    }
+
+    fn cut(&mut self, from: Side) -> Result<(), GhostError> {
+        let mut stage = self.stage.take().ok_or(GhostError::NoCopy("cut"))?;
+        let (backend, copy) = self.needed(from)?;
+        let taken = backend.cut(copy, &mut stage)?;
+        self.stage = Some(stage);
+        self.done.pages_paused = Some(taken.pages);
+        Ok(())
+    }
+
+    fn apply(&mut self, to: Side, epoch: u64) -> Result<(), GhostError> {
+        let from = other(to);
+        let stage = self.stage.take().ok_or(GhostError::NoCopy("cut"))?;
+        self.note(to, |mark| Mark {
+            is_torn: true,
+            ..mark
+        });
+        let (backend, copy) = self.needed(to)?;
+        backend.apply(copy, &stage)?;
+        for side in [from, to] {
+            self.note(side, |mark| Mark {
+                epoch,
+                is_torn: mark.is_torn && side != to,
+                ..mark
+            });
+        }
+        let (backend, copy) = self.needed(from)?;
+        // What is not released comes again with the next cut.
+        if let Err(error) = backend.release(copy, &stage) {
+            tracing::warn!(error = %error.chain(), "more than necessary will go over next time");
+        }
+        Ok(())
+    }
+}
+
+const fn other(side: Side) -> Side {
+    match side {
+        Side::Primary => Side::Ghost,
+        Side::Ghost => Side::Primary,
+    }
+}

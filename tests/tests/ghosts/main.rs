@@ -1,0 +1,3 @@
+//! Instances that ghostd runs itself, as an operator sees them.
+
+mod basics;
