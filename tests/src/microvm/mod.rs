@@ -100,12 +100,6 @@ impl Folder {
     }
 }
 
-impl Folder {
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
 impl Drop for Folder {
     fn drop(&mut self) {
         // What is left is a few files in the place for temporary ones.

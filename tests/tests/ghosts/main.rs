@@ -1,3 +1,4 @@
 //! Instances that ghostd runs itself, as an operator sees them.
 
 mod basics;
+mod takeover;

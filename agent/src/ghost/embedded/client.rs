@@ -25,7 +25,7 @@ use super::fds::owned;
 use crate::{
     ghost::error::GhostError,
     model::{CopyId, GuestEnd},
-    vmm::message::{Answer, Command, Event, Reason, encode},
+    vmm::message::{Answer, Command, Event, Reason, State, encode},
 };
 
 /// The longest answer names each region of memory; there are a few.
@@ -64,6 +64,20 @@ impl Client {
             events: VecDeque::new(),
             is_gone: false,
         })
+    }
+
+    /// A guest may have ended before anybody was there to be told.
+    pub(super) fn catch_up(&mut self) -> Result<(), GhostError> {
+        let (answer, _) = self.ask("ask", &Command::Status {}, None)?;
+        if let Answer::Status {
+            state: State::Ended(reason),
+            ..
+        } = answer
+            && self.events.is_empty()
+        {
+            self.events.push_back(Event::Ended { vcpu: None, reason });
+        }
+        Ok(())
     }
 
     /// The process that listens.

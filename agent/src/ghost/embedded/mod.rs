@@ -36,7 +36,7 @@ use super::{
     life::{Extent, Mark},
 };
 use crate::{
-    model::{CopyId, GuestEnd},
+    model::{CopyId, GuestEnd, MacAddress},
     vmm::message::{Answer, Command},
 };
 
@@ -72,7 +72,9 @@ impl Embedded {
         arguments(&mut program, plan, copy);
         let process = Process::start(&plan.id, program, &copy.folder, door.transpose()?)?;
         copy.process = Some(process);
-        copy.client = Some(Client::connect(&plan.id, &copy.folder.control())?);
+        let mut client = Client::connect(&plan.id, &copy.folder.control())?;
+        client.catch_up()?;
+        copy.client = Some(client);
         Ok(())
     }
 }
@@ -93,11 +95,22 @@ fn arguments(program: &mut Program, plan: &CopyPlan, copy: &Copy) {
         program.arg("--suspended");
     }
     if let Some((interface, mac)) = plan.interface.as_ref().zip(vm.mac) {
-        program.args(["--tap", interface, "--mac", &mac.to_string()]);
+        let host_mac = host_end(mac).to_string();
+        program
+            .args(["--new-tap", interface, "--tap-mac", &host_mac])
+            .args(["--mac", &mac.to_string()]);
     }
     if let Some(disk) = &copy.record.disk {
         program.arg("--disk").arg(disk);
     }
+}
+
+/// The address of the host's end: the same for both copies, so that a guest
+/// finds its gateway where it was.
+fn host_end(MacAddress([first, rest @ ..]): MacAddress) -> MacAddress {
+    let [a, b, c, d, e] = rest;
+    // Of our own making, and never the guest's.
+    MacAddress([(first ^ 0x04) | 0x02, a, b, c, d, e])
 }
 
 /// The primary has the disk itself, the ghost a copy beside it.
