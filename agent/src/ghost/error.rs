@@ -73,6 +73,8 @@ pub(crate) enum GhostError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot connect a copy")]
+    Link(#[source] super::link::LinkError),
     #[error("cannot wait for the copies of an instance")]
     Wait(#[source] io::Error),
     #[error("{0}")]

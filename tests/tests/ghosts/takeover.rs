@@ -87,14 +87,20 @@ fn interfaces_come_and_go_with_their_copies() -> Result<()> {
     }
     let ports = "[[instance.port]]\ninterface = \"vp0\"\nside = \"primary\"\n\
                  [[instance.port]]\ninterface = \"vg0\"\nside = \"ghost\"\n[instance.vm]\n";
-    let hosted = Hosted::with(COUNTS, "mac = \"02:00:00:00:00:99\"", |config| {
-        config.extra = config.extra.replace("[instance.vm]\n", ports);
-    })?;
+    let hosted = Hosted::with(
+        COUNTS,
+        "mac = \"02:00:00:00:00:99\"\nhost_addresses = [\"10.9.0.1/24\"]",
+        |config| {
+            config.extra = config.extra.replace("[instance.vm]\n", ports);
+        },
+    )?;
     let before = hosted.traces()?;
     hosted.order("instance", "create")?;
     hosted.order("ghost", "prepare")?;
     let there = hosted.traces()?.interfaces;
     ensure!(there.contains("vp0") && there.contains("vg0"), "{there:?}");
+    let addresses = hosted.stage.world.host().ip("addr show dev vp0")?;
+    ensure!(addresses.contains("10.9.0.1/24"), "{addresses}");
     hosted.order("ghost", "activate")?;
     hosted.order("ghost", "suspend")?;
     hosted.order("ghost", "destroy")?;

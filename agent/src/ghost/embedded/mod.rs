@@ -36,7 +36,7 @@ use super::{
     life::{Extent, Mark},
 };
 use crate::{
-    model::{CopyId, GuestEnd, MacAddress},
+    model::{CopyId, GuestEnd},
     vmm::message::{Answer, Command},
 };
 
@@ -91,26 +91,18 @@ fn arguments(program: &mut Program, plan: &CopyPlan, copy: &Copy) {
         .arg(copy.folder.serial())
         .arg("--control")
         .arg(copy.folder.control());
+    if let Some(initrd) = &vm.initrd {
+        program.arg("--initrd").arg(initrd);
+    }
     if plan.begin != Begin::Running {
         program.arg("--suspended");
     }
     if let Some((interface, mac)) = plan.interface.as_ref().zip(vm.mac) {
-        let host_mac = host_end(mac).to_string();
-        program
-            .args(["--new-tap", interface, "--tap-mac", &host_mac])
-            .args(["--mac", &mac.to_string()]);
+        program.args(["--new-tap", interface, "--mac", &mac.to_string()]);
     }
     if let Some(disk) = &copy.record.disk {
         program.arg("--disk").arg(disk);
     }
-}
-
-/// The address of the host's end: the same for both copies, so that a guest
-/// finds its gateway where it was.
-fn host_end(MacAddress([first, rest @ ..]): MacAddress) -> MacAddress {
-    let [a, b, c, d, e] = rest;
-    // Of our own making, and never the guest's.
-    MacAddress([(first ^ 0x04) | 0x02, a, b, c, d, e])
 }
 
 /// The primary has the disk itself, the ghost a copy beside it.

@@ -10,6 +10,7 @@ use crate::{
         backend::{Begin, CopyPlan, GhostBackend, side_name},
         error::GhostError,
         life::{Extent, Mark, Step},
+        link::{self, GhostLink, PrimaryLink},
     },
     model::CopyId,
 };
@@ -82,12 +83,45 @@ impl<B: GhostBackend> Control<B> {
             }),
             begin,
         };
-        let copy = Some(self.backend.create(&plan)?);
+        let mut copy = self.backend.create(&plan)?;
+        if let Err(error) = self.connect(&plan) {
+            if let Err(also) = self.backend.destroy(&mut copy) {
+                tracing::warn!(error = %also.chain(), "something of a copy is left");
+            }
+            return Err(error);
+        }
         match side {
-            Side::Primary => self.primary = copy,
-            Side::Ghost => self.ghost = copy,
+            Side::Primary => self.primary = Some(copy),
+            Side::Ghost => self.ghost = Some(copy),
         }
         Ok(())
+    }
+
+    /// Makes the host's end of a new copy's interface what it is to be.
+    fn connect(&self, plan: &CopyPlan) -> Result<(), GhostError> {
+        let (Some(interface), Some(guest_mac)) = (plan.interface.as_deref(), plan.vm.mac) else {
+            return Ok(());
+        };
+        let mac = link::host_mac(&self.spec.name);
+        let host_addresses = plan.vm.host_addresses.as_slice();
+        let prepared = match plan.id.side {
+            Side::Primary => PrimaryLink {
+                interface,
+                mac,
+                host_addresses,
+                services: &link::services(&self.spec),
+            }
+            .prepare(),
+            Side::Ghost => GhostLink {
+                interface,
+                mac,
+                guest_mac,
+                vias: &link::vias(&self.spec),
+                host_addresses,
+            }
+            .prepare(),
+        };
+        prepared.map_err(GhostError::Link)
     }
 
     fn destroy(&mut self, side: Side) -> Result<(), GhostError> {
