@@ -18,9 +18,9 @@
 //! the tap's queue while the ghost sleeps. Both taps have the same MAC, so
 //! that the ghost goes on to use the gateway that its memory remembers.
 //!
-//! What the ghost asks about its gateway is answered on its own tap: IPv4
-//! answers for each address of the host on any interface, IPv6 for those that
-//! it is told to, and only where the interface forwards.
+//! What the ghost asks about its gateway is answered on its own tap: for IPv4
+//! the address is on both taps, IPv6 answers for those that it is told to, and
+//! only where the interface forwards.
 //!
 //! Packets *of this host itself* to a service address do not pass XDP: they
 //! go to the primary's tap also while the ghost is active.
@@ -106,8 +106,7 @@ pub struct GhostLink<'a> {
     pub guest_mac: MacAddress,
     /// Addresses that steered packets are sent the way to: [`vias`].
     pub vias: &'a [IpAddr],
-    /// The primary's: its gateways are the ghost's too. None is added here;
-    /// this host answers for them.
+    /// The primary's: its gateways are the ghost's too.
     pub host_addresses: &'a [Network],
 }
 
@@ -210,16 +209,32 @@ impl GhostLink<'_> {
             link.add_neighbour(*via, self.guest_mac)?;
             link.add_route(*via)?;
         }
+        let own = self.own_addresses();
+        for address in &own {
+            link.add_address(*address)?;
+        }
         let v6 = self.host_addresses.iter().filter(|n| n.addr.is_ipv6());
         for network in v6 {
             link.answer_for(network.addr)?;
         }
-        link.check_state(self.mac, &[])?;
+        link.check_state(self.mac, &own)?;
         for via in self.vias {
             link.check_route(*via)?;
             link.check_neighbour(*via, self.guest_mac)?;
         }
         Ok(())
+    }
+
+    /// IPv4 takes nothing from an interface without an address, whatever its
+    /// `rp_filter` (`__fib_validate_source` in net/ipv4/fib_frontend.c). So it
+    /// has the primary's too, for itself alone: no network is behind it.
+    fn own_addresses(&self) -> Vec<Network> {
+        let v4 = self.host_addresses.iter().filter(|n| n.addr.is_ipv4());
+        v4.map(|n| Network {
+            addr: n.addr,
+            prefix: 32,
+        })
+        .collect()
     }
 }
 

@@ -110,6 +110,21 @@ impl RunningDevices {
         self.slots.iter().for_each(|slot| slot.resume());
     }
 
+    /// Frames that wait for a paused guest. Each is taken once.
+    pub(super) fn take_frames(&self) -> Vec<Vec<u8>> {
+        self.slots
+            .iter()
+            .flat_map(|slot| slot.take_frames())
+            .collect()
+    }
+
+    /// `false` if the guest has no network.
+    pub(super) fn give_frames(&self, frames: Vec<Vec<u8>>) -> bool {
+        let mut slots = self.slots.iter();
+        // There is one at most.
+        slots.any(|slot| slot.give_frames(frames.clone()))
+    }
+
     pub(super) fn stop(&mut self) -> Result<(), VmmError> {
         self.slots.iter().for_each(|slot| slot.stop());
         let joined = self.threads.drain(..).map(JoinHandle::join);

@@ -11,6 +11,7 @@ use super::{
     dirty::{self, Pending, Written},
     end::End,
     error::VmmError,
+    frames,
     machine::Running,
     message::{Answer, Command, JailView, Reason, RegionView, State},
     state::{self, StateError},
@@ -114,6 +115,8 @@ impl Guest {
             Command::Save {} => self.save(),
             Command::Load {} => self.load(file),
             Command::Activate { generation } => self.activate(generation)?,
+            Command::TakeFrames {} => self.take_frames(),
+            Command::GiveFrames {} => self.give_frames(file),
             Command::Track {} => self.track(),
             Command::Dirty { release } => self.dirty(*release),
         };
@@ -203,6 +206,39 @@ impl Guest {
             activate_us: micros(start, entered),
         }
         .into())
+    }
+
+    fn take_frames(&mut self) -> Reply {
+        if let Some(why) = self.may_not_run() {
+            return refused(why);
+        }
+        let taken = self.machine.take_frames();
+        let frames = taken.len() as u64;
+        match state::sealed(c"ghost-frames", &[&frames::write(&taken)]) {
+            Ok(file) => Reply {
+                answer: Answer::Frames { frames },
+                file: Some(file),
+            },
+            Err(error) => failed("hand out frames", error),
+        }
+    }
+
+    fn give_frames(&mut self, file: Option<OwnedFd>) -> Reply {
+        if let Some(why) = self.may_not_run() {
+            return refused(why);
+        }
+        let Some(file) = file else {
+            return refused("no file came with the command");
+        };
+        let given = match frames::read(file) {
+            Ok(given) => given,
+            Err(error) => return failed("take over frames", error),
+        };
+        let frames = given.len() as u64;
+        if frames > 0 && !self.machine.give_frames(given) {
+            return refused("the guest has no network");
+        }
+        Answer::Given { frames }.into()
     }
 
     /// What is tracked already stays as it is.

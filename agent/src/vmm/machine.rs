@@ -239,6 +239,16 @@ impl Running {
         Ok(())
     }
 
+    /// Frames that wait for a paused guest. Each is taken once.
+    pub(super) fn take_frames(&self) -> Vec<Vec<u8>> {
+        self.devices.take_frames()
+    }
+
+    /// `false` if the guest has no network.
+    pub(super) fn give_frames(&self, frames: Vec<Vec<u8>>) -> bool {
+        self.devices.give_frames(frames)
+    }
+
     /// Lets all vCPUs go on. Says when the last one did.
     pub(super) fn resume(&mut self) -> Result<Instant, VmmError> {
         self.devices.resume();

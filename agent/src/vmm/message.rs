@@ -38,6 +38,12 @@ pub(crate) enum Command {
         /// 128 bits, fresh for each activation; 32 hexadecimal digits.
         generation: String,
     },
+    /// Take the frames that wait for a paused guest out of its tap, for the
+    /// copy that goes on in its place: the answer carries them in a memfd.
+    TakeFrames {},
+    /// Frames, from the answer to `take-frames` of another copy, that this
+    /// paused guest gets before any others.
+    GiveFrames {},
     /// Begin to record which pages and blocks are written. Idempotent.
     Track {},
     /// Pages and blocks written since tracking began or the last one that was
@@ -85,6 +91,14 @@ pub(crate) enum Answer {
     Activated {
         /// From the command until the last vCPU was let into the guest.
         activate_us: u64,
+    },
+    /// How many; each is 4 bytes of length, little-endian, and the frame
+    /// behind a virtio-net header.
+    Frames {
+        frames: u64,
+    },
+    Given {
+        frames: u64,
     },
     Tracking,
     Dirty {

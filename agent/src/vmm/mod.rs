@@ -28,6 +28,7 @@ mod end;
 mod entry;
 mod error;
 mod eventfd;
+mod frames;
 mod guest;
 mod image;
 mod jail;

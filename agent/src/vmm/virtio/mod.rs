@@ -22,7 +22,7 @@ mod transport;
 pub(super) use block::{Block, Counts as BlockCounts};
 pub(super) use disk::{Access, BlockMap, Disk, DiskError};
 pub(super) use mac::Mac;
-pub(super) use net::{Counts as NetCounts, Net};
+pub(super) use net::{Counts as NetCounts, FRAMES_MAX, Net, PACKET_BYTES_MAX};
 pub(super) use slot::{Device, Slot, serve};
 pub(super) use state::{DeviceState, StateError};
 pub(super) use tap::Tap;

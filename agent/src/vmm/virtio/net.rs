@@ -1,6 +1,7 @@
 //! virtio-net (virtio 1.2, section 5.1) on a tap.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read as _, Write as _},
     sync::Arc,
 };
@@ -24,7 +25,11 @@ const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
 /// The largest IP packet, its Ethernet header with a VLAN tag, and ours.
-const PACKET_BYTES_MAX: usize = 65_535 + 18 + HEADER_BYTES;
+pub(in crate::vmm) const PACKET_BYTES_MAX: usize = 65_535 + 18 + HEADER_BYTES;
+
+/// Frames that are handed from one copy to another: as many as a tap's queue
+/// has by default.
+pub(in crate::vmm) const FRAMES_MAX: usize = 1000;
 
 /// Frames that went through, and those that did not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub(in crate::vmm) struct Net {
     transport: Transport,
     tap: Tap,
     packet: Vec<u8>,
+    /// What came for the copy that this one goes on for; before what is in the tap.
+    early: VecDeque<Vec<u8>>,
     counts: Counts,
 }
 
@@ -63,6 +70,7 @@ impl Net {
             transport: Transport::new(kind, memory, line)?,
             tap,
             packet: vec![0; PACKET_BYTES_MAX],
+            early: VecDeque::new(),
             counts: Counts::default(),
         })
     }
@@ -145,7 +153,7 @@ impl Net {
                 return Wants::Waking;
             };
             let head = chain.head_index();
-            let length = match self.tap.read(&mut self.packet) {
+            let length = match self.next_frame() {
                 Ok(length) => length,
                 // The buffer is for later.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -169,6 +177,36 @@ impl Net {
         }
         // Others want the device too.
         Wants::Frames
+    }
+
+    fn next_frame(&mut self) -> io::Result<usize> {
+        let Some(frame) = self.early.pop_front() else {
+            return self.tap.read(&mut self.packet);
+        };
+        let packet = self.packet.get_mut(..frame.len());
+        packet
+            .ok_or(io::ErrorKind::InvalidData)?
+            .copy_from_slice(&frame);
+        Ok(frame.len())
+    }
+
+    /// Takes what waits for a paused guest out of the tap, for another copy.
+    pub(super) fn take_frames(&mut self) -> Vec<Vec<u8>> {
+        let mut frames: Vec<Vec<u8>> = self.early.drain(..).collect();
+        while frames.len() < FRAMES_MAX {
+            match self.tap.read(&mut self.packet) {
+                Ok(length) => frames.extend(self.packet.get(..length).map(<[u8]>::to_vec)),
+                // Also a tap that is gone has none.
+                Err(_) => break,
+            }
+        }
+        frames
+    }
+
+    /// Frames that this guest gets before all others.
+    pub(super) fn give_frames(&mut self, frames: Vec<Vec<u8>>) {
+        self.early.extend(frames);
+        self.early.truncate(FRAMES_MAX);
     }
 
     fn deliver(&mut self, chain: Chain, length: usize) -> io::Result<u32> {

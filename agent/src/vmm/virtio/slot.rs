@@ -181,6 +181,25 @@ impl Slot {
         restored.map_err(|source| StateError::Device { device, source })
     }
 
+    /// Frames that wait in its tap; none of a device that has no tap.
+    pub(in crate::vmm) fn take_frames(&self) -> Vec<Vec<u8>> {
+        match &mut *self.lock() {
+            Device::Net(net) => net.take_frames(),
+            Device::Block(_) => Vec::new(),
+        }
+    }
+
+    /// `false` if it is no device for frames.
+    pub(in crate::vmm) fn give_frames(&self, frames: Vec<Vec<u8>>) -> bool {
+        match &mut *self.lock() {
+            Device::Net(net) => {
+                net.give_frames(frames);
+                true
+            }
+            Device::Block(_) => false,
+        }
+    }
+
     /// From here on it touches neither guest memory nor its files.
     pub(in crate::vmm) fn pause(&self) {
         self.lock().transport_mut().pause();
