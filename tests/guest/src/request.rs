@@ -66,6 +66,8 @@ pub enum Request<'a> {
     /// Generation id.
     Generation,
     Time,
+    /// Reset the guest, as a kernel does that reboots.
+    Reset,
 }
 
 /// Why a request gets no other answer.
@@ -139,6 +141,7 @@ impl<'a> Request<'a> {
             "SUM" => alone(first, "SUM").map(|()| Self::Sum),
             "GEN" => alone(first, "GEN").map(|()| Self::Generation),
             "TIME" => alone(first, "TIME").map(|()| Self::Time),
+            "RESET" => alone(first, "RESET").map(|()| Self::Reset),
             "WRITE" => {
                 let mut order = Order::NEW;
                 for word in words {

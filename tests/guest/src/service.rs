@@ -17,7 +17,7 @@ use smoltcp::{
     time::Duration,
 };
 
-use crate::{disk::Disk, wall::Wall, writing::Writing};
+use crate::{disk::Disk, machine::reset, wall::Wall, writing::Writing};
 
 /// At the same time; one more is refused.
 pub(crate) const CONNECTIONS: usize = 32;
@@ -168,6 +168,7 @@ fn answer(
         Ok(Request::Stat(cpu)) => writing.stat(cpu),
         Ok(Request::Generation) => wall.generation(),
         Ok(Request::Time) => wall.time(),
+        Ok(Request::Reset) => reset(),
     };
     // Each answer fits.
     let _ = writeln!(text, "{reply}");

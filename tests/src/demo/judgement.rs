@@ -1,205 +1,150 @@
-//! Whether the promise held, from what the clients and the wire saw. Pure.
+//! Whether the promise held, from what the clients saw. Pure.
 
-use crate::{
-    traffic::{Exchange, Outcome, Summary},
-    wire::{Frame, payload_of},
-};
+use std::fmt;
 
-/// Numbered datagrams seen on one copy's cable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Arrivals {
-    /// Sent before the throw.
-    pub before: u64,
-    /// Sent after the throw, and before the switch was given back.
-    pub between: u64,
-    /// Sent after it was given back.
-    pub after: u64,
+use super::clients::Asked;
+
+/// Part of the story, from one moment to another (CLOCK_MONOTONIC, ns).
+#[derive(Debug, Clone)]
+pub struct Act {
+    pub name: &'static str,
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub promise: Promise,
 }
 
-impl Arrivals {
-    pub fn count(frames: &[Frame], thrown_ns: u64, returned_ns: u64) -> Self {
-        let mut count = Self::default();
-        for (_, sent_ns) in frames.iter().filter_map(payload_of) {
-            if sent_ns <= thrown_ns {
-                count.before += 1;
-            } else if sent_ns <= returned_ns {
-                count.between += 1;
-            } else {
-                count.after += 1;
+/// What clients are promised in an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// No request fails, no connection breaks, no answer is wrong.
+    Nothing,
+    /// What was begun before this moment may fail; nothing later does.
+    NothingBegunAfter { ns: u64 },
+}
+
+/// What one client saw in one act.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub sent: usize,
+    /// Failed, and may have.
+    pub excused: usize,
+    /// Failed, and must not have; the first of them.
+    pub failed: usize,
+    pub first_failure: Option<String>,
+    /// Longest time between two answers that follow each other, in ns.
+    pub silence_ns: u64,
+}
+
+impl Seen {
+    /// Requests sent in the act, whenever they were answered.
+    pub fn of(record: &[Asked], act: &Act) -> Self {
+        let mut seen = Self::default();
+        let mut last_ns = None;
+        let sent = |asked: &&Asked| (act.from_ns..act.to_ns).contains(&asked.sent_ns);
+        for asked in record.iter().filter(sent) {
+            seen.sent += 1;
+            match &asked.failure {
+                None => {
+                    let gap = last_ns.map_or(0, |last| asked.ended_ns - last);
+                    seen.silence_ns = seen.silence_ns.max(gap);
+                    last_ns = Some(asked.ended_ns);
+                }
+                Some(_) if act.promise.excuses(asked) => seen.excused += 1,
+                Some(why) => {
+                    seen.failed += 1;
+                    let after = asked.sent_ns - act.from_ns;
+                    let text = || format!("{:.1} ms into it: {why}", after as f64 / 1e6);
+                    seen.first_failure.get_or_insert_with(text);
+                }
             }
         }
-        count
-    }
-}
-
-/// What one client saw.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub name: String,
-    pub summary: Summary,
-    /// The first request or connection begun after the throw that failed.
-    pub first_failed: Option<String>,
-}
-
-/// What is promised, and what was seen.
-#[derive(Debug, Clone, Default)]
-pub struct Judgement {
-    pub clients: Vec<Seen>,
-    pub at_primary: Arrivals,
-    pub at_ghost: Arrivals,
-}
-
-impl Judgement {
-    pub fn add(&mut self, name: &str, exchanges: &[Exchange], thrown_ns: u64) {
-        let summary = Summary::of(exchanges, thrown_ns);
-        let late = |e: &&Exchange| e.failed() && e.opened_ns > thrown_ns;
-        let first = exchanges.iter().find(late);
-        self.clients.push(Seen {
-            name: name.to_owned(),
-            summary,
-            first_failed: first.map(|e| describe(e, thrown_ns)),
-        });
+        seen
     }
 
-    /// Every way in which the promise was broken; none if it held.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if self.at_primary.between > 0 {
-            faults.push(format!(
-                "{} datagrams sent after the throw reached the dead instance",
-                self.at_primary.between
+    /// Why the promise is broken, if it is.
+    pub fn fault(&self) -> Option<String> {
+        if let Some(first) = &self.first_failure {
+            return Some(format!(
+                "{} requests failed; the first {first}",
+                self.failed
             ));
         }
-        for Seen {
-            name,
-            summary,
-            first_failed,
-        } in &self.clients
-        {
-            if let Some(first) = first_failed {
-                faults.push(format!(
-                    "{name}: {} requests or connections begun after the throw failed; {first}",
-                    summary.failed_opened_after
-                ));
-            }
-            if summary.by_ghost == 0 {
-                faults.push(format!("{name}: the ghost never answered"));
-            }
-        }
-        // A demo that sent nothing would promise nothing.
-        if self.at_primary.before == 0 || self.at_ghost.between == 0 {
-            faults.push("too little was sent to tell".to_owned());
-        }
-        faults
+        // A client that asked nothing would promise nothing.
+        (self.sent <= self.excused).then(|| "nothing was answered".to_owned())
     }
 }
 
-/// When and why an exchange failed, in microseconds after `zero_ns`.
-pub fn describe(exchange: &Exchange, zero_ns: u64) -> String {
-    let us = |at_ns: u64| (at_ns as f64 - zero_ns as f64) / 1000.0;
-    let Exchange {
-        number,
-        sent_ns,
-        opened_ns,
-        outcome,
-    } = exchange;
-    let end = match outcome {
-        Outcome::Failed { at_ns, why } => format!("failed at {:+.1} us ({why})", us(*at_ns)),
-        Outcome::Answered { at_ns, by } => format!("answered at {:+.1} us by {by}", us(*at_ns)),
-        Outcome::Waiting => "was never answered".to_owned(),
-    };
-    format!(
-        "request {number}, opened {:+.1} us, sent {:+.1} us, {end}",
-        us(*opened_ns),
-        us(*sent_ns)
-    )
+impl Promise {
+    fn excuses(self, asked: &Asked) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::NothingBegunAfter { ns } => asked.opened_ns.min(asked.sent_ns) <= ns,
+        }
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing fails",
+            Self::NothingBegunAfter { .. } => "nothing begun after the throw fails",
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{machine::Side, traffic::Outcome};
 
-    fn exchange(sent_ns: u64, outcome: Outcome) -> Exchange {
-        Exchange {
-            number: 0,
+    fn asked(opened_ns: u64, sent_ns: u64, ended_ns: u64, failure: Option<&str>) -> Asked {
+        Asked {
+            opened_ns,
             sent_ns,
-            opened_ns: sent_ns,
-            outcome,
+            ended_ns,
+            failure: failure.map(str::to_owned),
         }
     }
 
-    fn answered(by: Side) -> Outcome {
-        Outcome::Answered { at_ns: 9, by }
+    fn act(promise: Promise) -> Act {
+        Act {
+            name: "act",
+            from_ns: 1_000_000,
+            to_ns: 9_000_000,
+            promise,
+        }
     }
 
-    fn failed() -> Outcome {
-        let why = "reset".to_owned();
-        Outcome::Failed { at_ns: 9, why }
-    }
-
-    fn good() -> Judgement {
-        let mut judgement = Judgement {
-            at_primary: Arrivals {
-                before: 1,
-                between: 0,
-                after: 1,
-            },
-            at_ghost: Arrivals {
-                before: 0,
-                between: 1,
-                after: 0,
-            },
-            ..Judgement::default()
-        };
-        let exchanges = [
-            exchange(1, answered(Side::Primary)),
-            exchange(2, failed()),
-            exchange(12, answered(Side::Ghost)),
+    #[test]
+    fn only_what_was_sent_in_the_act_counts() {
+        let record = [
+            asked(0, 500, 600, Some("early")),
+            asked(0, 1_000_000, 1_200_000, None),
+            asked(0, 8_000_000, 9_500_000, None),
+            asked(0, 9_000_000, 9_100_000, Some("late")),
         ];
-        judgement.add("tcp", &exchanges, 10);
-        judgement
+        let seen = Seen::of(&record, &act(Promise::Nothing));
+        assert_eq!((seen.sent, seen.failed, seen.silence_ns), (2, 0, 8_300_000));
+        assert_eq!(seen.fault(), None);
     }
 
     #[test]
-    fn what_was_open_at_the_throw_is_counted_apart() {
-        let judgement = good();
-        assert_eq!(judgement.faults(), Vec::<String>::new());
-        assert_eq!(judgement.clients[0].summary.failed_opened_before, 1);
+    fn what_was_open_at_the_throw_is_excused_and_nothing_else() {
+        let record = [
+            asked(10, 2_000_000, 3_000_000, Some("open")),
+            asked(2_600_000, 2_600_000, 3_000_000, Some("new")),
+            asked(3_000_000, 3_000_000, 3_100_000, None),
+        ];
+        let seen = Seen::of(&record, &act(Promise::NothingBegunAfter { ns: 2_500_000 }));
+        assert_eq!((seen.sent, seen.excused, seen.failed), (3, 1, 1));
+        let fault = "1 requests failed; the first 1.6 ms into it: new";
+        assert_eq!(seen.fault().as_deref(), Some(fault));
+        let strict = Seen::of(&record, &act(Promise::Nothing));
+        assert_eq!((strict.excused, strict.failed), (0, 2));
     }
 
     #[test]
-    fn a_failure_after_the_throw_is_a_fault() {
-        let mut judgement = good();
-        judgement.add(
-            "http",
-            &[exchange(11, failed()), exchange(12, answered(Side::Ghost))],
-            10,
-        );
-        assert_eq!(
-            judgement.faults(),
-            [
-                "http: 1 requests or connections begun after the throw failed; request 0, \
-                 opened +0.0 us, sent +0.0 us, failed at -0.0 us (reset)"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_datagram_at_the_dead_instance_is_a_fault() {
-        let mut judgement = good();
-        judgement.at_primary.between = 2;
-        assert_eq!(
-            judgement.faults(),
-            ["2 datagrams sent after the throw reached the dead instance"]
-        );
-    }
-
-    #[test]
-    fn an_empty_run_is_a_fault() {
-        assert_eq!(
-            Judgement::default().faults(),
-            ["too little was sent to tell"]
-        );
+    fn silence_is_a_fault() {
+        let seen = Seen::of(&[], &act(Promise::Nothing));
+        assert_eq!(seen.fault().as_deref(), Some("nothing was answered"));
     }
 }

@@ -1,13 +1,17 @@
-//! The demo: a reboot that clients do not notice, told as it happens.
+//! The demo: reboots that clients do not notice, told as they happen.
 //!
-//! [`story`] drives, [`timeline`] writes down who noticed what and when,
-//! [`judgement`] counts what the clients saw and says whether the promise held.
+//! [`story`] drives, [`clients`] ask without an end and write down what came
+//! of it, [`timeline`] says who noticed what and when, [`judgement`] whether
+//! the promises held.
 
+mod clients;
 mod judgement;
 mod paint;
 mod story;
 mod timeline;
+mod world;
 
-pub use judgement::{Arrivals, Judgement, describe};
+pub use clients::Asked;
+pub use judgement::{Act, Promise, Seen};
 pub use story::run;
 pub use timeline::Timeline;

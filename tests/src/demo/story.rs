@@ -2,289 +2,282 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Arrivals, Judgement, Timeline, describe, paint::Paint};
+use super::{
+    Act, Promise, Seen, Timeline,
+    clients::{Asked, Client, Kind},
+    paint::Paint,
+    world::{LIMIT, World},
+};
 use crate::{
     clock::{now_ns, wait_for},
-    host::{Config, Daemon, EventStream, INSTANCE, World, ghostctl},
-    machine::{How, Side, Who},
-    netns::NetNs,
-    topology::{Family, LEAF},
-    traffic::{self, Client, Exchange},
-    wire::{Frame, Tap, payload_of},
+    host::{EventStream, INSTANCE},
+    microvm::{self, Kv},
+    topology::Family,
 };
 
-/// Longest wait for any one thing; all of them take milliseconds.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Answers that count as "it works": a fifth of a second of each client.
+const ENOUGH: usize = 100;
 
-/// Answers that count as "it works": a tenth of a second or so of each client.
-const ENOUGH: usize = 50;
-
-/// Everything that was seen.
-#[derive(Default)]
-struct Seen {
+/// Told as it happens, judged at the end.
+struct Story {
+    world: World,
+    events: EventStream,
+    clients: Vec<Client>,
     timeline: Timeline,
-    records: Vec<(String, Vec<Exchange>)>,
-    called_ns: u64,
-    thrown_ns: u64,
-    returned_ns: u64,
+    acts: Vec<Act>,
 }
 
-/// Runs the demo and prints it; fails if the promise was broken.
+/// Runs the demo and prints it; fails if a promise was broken.
 pub fn run() -> Result<ExitCode> {
     let paint = Paint::of_stdout();
-    println!("{}", paint.head("A reboot that clients do not notice"));
-    step("a host, a primary and a ghost, each a machine of its own (namespaces)");
-    let mut world = World::new()?;
-    let mut config = Config::standard(Some(&world.primary_cgroup()));
-    config.drain_idle_s = Some(1);
-    config.drain_max_s = Some(8);
-    let daemon = Daemon::start(world.host(), &config.text())?;
-    let mut events = EventStream::open(&daemon.api(), "/v1/events?follow=true")?;
-    step("ghostd steers; clients ask over IPv4 and IPv6");
-    let primary_tap = Tap::start(&world.net.primary, LEAF)?;
-    let ghost_tap = Tap::start(&world.net.ghost, LEAF)?;
-
-    let mut seen = Seen::default();
-    let clients = start_clients(&world.net.client)?;
-    all_answered(&clients, Side::Primary)?;
-
-    throw(&mut world, &mut events, &mut seen)?;
-    all_answered(&clients, Side::Ghost)?;
-    give_back(&mut world, &mut seen, clients)?;
-    drained(&mut events, &mut seen)?;
-
-    let at_primary = primary_tap.stop()?;
-    let at_ghost = ghost_tap.stop()?;
-    let stopped = daemon.terminate()?;
     ensure!(
-        stopped.status.success(),
-        "ghostd ended badly:\n{}",
-        stopped.said
+        microvm::is_possible("demo"),
+        "the demo runs microVMs, and there is no /dev/kvm; `modprobe kvm_intel` or `kvm_amd`"
     );
-    Ok(report(paint, seen, &at_primary, &at_ghost))
+    println!("{}", paint.head("Reboots that clients do not notice"));
+    step("a hypervisor host with ghostd, and a client's machine (namespaces)");
+    let mut story = Story::begin()?;
+    story.hand_over()?;
+    story.hand_back()?;
+    story.reset()?;
+    let Story {
+        world,
+        clients,
+        timeline,
+        acts,
+        ..
+    } = story;
+    let records: Vec<(String, Vec<Asked>)> = clients
+        .into_iter()
+        .map(|client| (client.name.clone(), client.stop()))
+        .collect();
+    world.end()?;
+    Ok(report(paint, &timeline, &acts, &records))
 }
 
 fn step(text: &str) {
     println!("- {text}");
 }
 
-fn start_clients(ns: &NetNs) -> Result<Vec<Client>> {
-    let mut clients = Vec::new();
-    for family in Family::BOTH {
-        let service = family.service();
-        clients.push(traffic::udp(ns, service, 2_000)?);
-        clients.push(traffic::ping(ns, service, 500)?);
-        clients.push(traffic::long_lived(ns, service, 500)?);
-        clients.push(traffic::short_lived(ns, service, 500)?);
-        clients.push(traffic::http(ns, service, 200)?);
-    }
-    Ok(clients)
+fn number(value: &Value, name: &str) -> Result<u64> {
+    value[name]
+        .as_u64()
+        .with_context(|| format!("no {name} in {value}"))
 }
 
-fn all_answered(clients: &[Client], side: Side) -> Result<()> {
-    for client in clients {
-        client.wait_answers(side, ENOUGH, LIMIT)?;
+impl Story {
+    fn begin() -> Result<Self> {
+        let world = World::new()?;
+        let events = EventStream::open(&world.daemon()?.api(), "/v1/events?follow=true")?;
+        let mut story = Self {
+            world,
+            events,
+            clients: Vec::new(),
+            timeline: Timeline::default(),
+            acts: Vec::new(),
+        };
+        step("ghostctl instance create: the primary, a jailed microVM with a key-value service");
+        let done = story.world.order("instance", "create")?;
+        let took_ms = number(&done, "took_us")? as f64 / 1000.0;
+        story.note(
+            "ghostd",
+            format!("runs the primary; that took {took_ms:.1} ms"),
+        );
+        for family in Family::BOTH {
+            for kind in [Kind::Kept, Kind::Fresh, Kind::Datagrams] {
+                let service = family.service();
+                story
+                    .clients
+                    .push(Client::start(&story.world.client, kind, service)?);
+            }
+        }
+        step("clients ask it over IPv4 and IPv6, some over one connection for ever");
+        story.all_answered()?;
+        Ok(story)
     }
-    Ok(())
-}
 
-/// The primary reboots; the kernel throws its switch.
-fn throw(world: &mut World, events: &mut EventStream, seen: &mut Seen) -> Result<()> {
-    step("the primary's init calls reboot(2)");
-    let (called_ns, ending) = world.reboot_primary(How::Restart, Who::Init)?;
-    let ended_ns = now_ns();
-    let (event, heard_ns) = wait_event(events, "reboot")?;
-    let reboot = &event["what"]["seen"];
-    let number = |name: &str| {
-        reboot[name]
-            .as_u64()
-            .with_context(|| format!("no {name} in the event {event}"))
-    };
-    let (entered_ns, took_ns) = (number("entered_ns")?, number("throw_took_ns")?);
-    ensure!(
-        event["what"]["instance"] == INSTANCE,
-        "another instance: {event}"
-    );
-    seen.called_ns = called_ns;
-    seen.thrown_ns = entered_ns + took_ns;
-    let timeline = &mut seen.timeline;
-    timeline.add(called_ns, "init", "is about to call reboot(2)");
-    timeline.add(
-        entered_ns,
-        "kernel",
-        format!("sees the call: pid {}, {}", reboot["pid"], reboot["comm"]),
-    );
-    let took_us = took_ns as f64 / 1000.0;
-    timeline.add(
-        seen.thrown_ns,
-        "kernel",
-        format!("has thrown the switch, {took_us:.1} us after it saw the call"),
-    );
-    timeline.add(heard_ns, "ghostd", "has told its listeners");
-    let signal = ending.signal.unwrap_or_default();
-    timeline.add(ended_ns, "primary", format!("is gone (signal {signal})"));
-    Ok(())
-}
+    /// A reboot is foreseen: prepared, and carried out by an operator.
+    fn hand_over(&mut self) -> Result<()> {
+        let from_ns = now_ns();
+        step("ghostctl ghost prepare: a suspended copy of the running primary");
+        self.prepare()?;
+        self.all_answered()?;
+        step("ghostctl ghost drill: does the ghost work? cut off from every network");
+        let done = self.world.order("ghost", "drill")?;
+        let verdict = &done["verdict"];
+        ensure!(verdict["is_healthy"] == true, "the drill: {verdict}");
+        self.note(
+            "ghostd",
+            "drilled the ghost: it answers; it is suspended again",
+        );
+        step("ghostctl ghost activate: the primary's host is to be rebooted");
+        let done = self.world.order("ghost", "activate")?;
+        self.note(
+            "ghostd",
+            format!("ghost runs in place of the primary; {}", figures(&done)),
+        );
+        self.all_answered()?;
+        self.close("handed over", from_ns, Promise::Nothing);
+        Ok(())
+    }
 
-/// The primary comes back; its switch drains, then points at it again.
-fn give_back(world: &mut World, seen: &mut Seen, clients: Vec<Client>) -> Result<()> {
-    step("the primary comes back, and an operator drains the switch");
-    world.start_primary()?;
-    seen.timeline.add(now_ns(), "primary", "serves again");
-    seen.returned_ns = now_ns();
-    switch(world, "drain")?;
-    seen.timeline.add(
-        now_ns(),
-        "operator",
-        format!("ghostctl switch drain {INSTANCE}: done"),
-    );
-    // New connections go to the primary; those of the ghost stay with it.
-    for client in &clients {
-        let is_new = client.name().starts_with("tcp short") || client.name().starts_with("http");
-        let side = if is_new { Side::Primary } else { Side::Ghost };
-        client.wait_answers(side, ENOUGH, LIMIT)?;
+    fn hand_back(&mut self) -> Result<()> {
+        let from_ns = now_ns();
+        step("ghostctl ghost suspend: what changed goes back, the primary goes on");
+        let done = self.world.order("ghost", "suspend")?;
+        self.note("ghostd", format!("primary runs again; {}", figures(&done)));
+        self.all_answered()?;
+        self.close("handed back", from_ns, Promise::Nothing);
+        Ok(())
     }
-    seen.timeline.add(
-        now_ns(),
-        "clients",
-        "new connections: primary; old ones: still the ghost",
-    );
-    for client in clients {
-        let name = client.name().to_owned();
-        seen.records.push((name, client.stop()));
+
+    /// A reboot that nobody foresaw.
+    fn reset(&mut self) -> Result<()> {
+        let from_ns = now_ns();
+        self.prepare()?;
+        step("the primary's guest resets itself, without a word to anybody");
+        let (service, client) = (Family::V4.service(), self.world.client.clone());
+        let called_ns = client.run(|| -> Result<u64> {
+            let mut kv = Kv::connect(&format!("{service}:7000"))?;
+            let called_ns = now_ns();
+            kv.send(b"RESET\n")?;
+            Ok(called_ns)
+        })??;
+        self.timeline.add(called_ns, "guest", "is told to reset");
+        let (event, heard_ns) = self.heard("reboot")?;
+        let seen = &event["what"]["seen"];
+        ensure!(seen["trigger"] == "guest_reset", "another event: {event}");
+        let (entered_ns, took_ns) = (number(seen, "entered_ns")?, number(seen, "throw_took_ns")?);
+        let thrown_ns = entered_ns + took_ns;
+        let what = format!(
+            "sees the guest's {}",
+            seen["command_name"].as_str().unwrap_or("reset")
+        );
+        self.timeline.add(entered_ns, "kernel", what);
+        let took_us = took_ns as f64 / 1000.0;
+        let what = format!("has thrown the switch, {took_us:.1} us after it saw that");
+        self.timeline.add(thrown_ns, "kernel", what);
+        self.timeline
+            .add(heard_ns, "ghostd", "has told its listeners");
+        self.wait_active()?;
+        self.all_answered()?;
+        let promise = Promise::NothingBegunAfter { ns: thrown_ns };
+        self.close("guest reset", from_ns, promise);
+        Ok(())
     }
-    seen.timeline
-        .add(now_ns(), "clients", "the old connections end");
-    let again = start_clients(&world.net.client)?;
-    all_answered(&again, Side::Primary)?;
-    seen.timeline.add(
-        now_ns(),
-        "clients",
-        "all new ones are answered by the primary",
-    );
-    for client in again {
-        let name = format!("{} (new)", client.name());
-        let record = client.stop();
-        let wrong = record
+
+    fn prepare(&mut self) -> Result<()> {
+        let done = self.world.order("ghost", "prepare")?;
+        let epoch = &done["instance"]["ghost"]["epoch"];
+        let what = format!("ghost holds epoch {epoch}, suspended; {}", figures(&done));
+        self.note("ghostd", what);
+        Ok(())
+    }
+
+    fn wait_active(&mut self) -> Result<()> {
+        let path = format!("/v1/instances/{INSTANCE}");
+        let api = self.world.daemon()?.api();
+        wait_for("the ghost to be active", LIMIT, || {
+            let shown = api.get(&path).ok()?;
+            (shown["ghost"]["state"] == "active").then_some(())
+        })?;
+        self.note("ghostd", "ghost is seen to be active");
+        Ok(())
+    }
+
+    fn all_answered(&self) -> Result<()> {
+        self.clients
             .iter()
-            .find(|e| e.failed() || e.answered_by() == Some(Side::Ghost));
-        if let Some(exchange) = wrong {
-            let what = describe(exchange, seen.called_ns);
-            bail!("{name}: {what}, and should have been answered by the primary");
+            .try_for_each(|client| client.wait_answers(ENOUGH, LIMIT))
+    }
+
+    fn note(&mut self, who: &'static str, what: impl Into<String>) {
+        self.timeline.add(now_ns(), who, what);
+    }
+
+    fn close(&mut self, name: &'static str, from_ns: u64, promise: Promise) {
+        self.acts.push(Act {
+            name,
+            from_ns,
+            to_ns: now_ns(),
+            promise,
+        });
+    }
+
+    /// Reads events up to the first of a kind; gives it and when it was heard.
+    fn heard(&mut self, kind: &str) -> Result<(Value, u64)> {
+        wait_for(kind, LIMIT, || match self.events.wait() {
+            Ok(event) if event["what"]["kind"] == kind => Some(Ok((event, now_ns()))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })?
+    }
+}
+
+/// What an order says of its pauses.
+fn figures(done: &Value) -> String {
+    let parts = [
+        ("pause_us", "stood still for", 1000.0, "ms"),
+        ("activate_us", "let in after", 1.0, "us"),
+        ("pages_paused", "meanwhile copied", 1.0, "pages"),
+    ];
+    let shown: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(name, words, scale, unit)| {
+            let value = done[name].as_f64()? / scale;
+            let digits = usize::from(unit == "ms");
+            Some(format!("{words} {value:.digits$} {unit}"))
+        })
+        .collect();
+    shown.join(", ")
+}
+
+fn report(
+    paint: Paint,
+    timeline: &Timeline,
+    acts: &[Act],
+    records: &[(String, Vec<Asked>)],
+) -> ExitCode {
+    let start_ns = acts.first().map_or(0, |act| act.from_ns);
+    println!("\n{}", paint.head("Timeline"));
+    print!("{}", timeline.relative_to(start_ns));
+    let mut faults = Vec::new();
+    for act in acts {
+        let title = format!("{}: {}", act.name, act.promise);
+        println!("\n{}", paint.head(&title));
+        let [a, b, c, d] = ["asked", "failed", "excused", "silence"];
+        println!("  {:<44}{a:>8}{b:>8}{c:>9}{d:>13}", "");
+        for (name, record) in records {
+            let seen = Seen::of(record, act);
+            let silence = Duration::from_nanos(seen.silence_ns).as_secs_f64() * 1e3;
+            let Seen {
+                sent,
+                excused,
+                failed,
+                ..
+            } = seen;
+            println!("  {name:<44}{sent:>8}{failed:>8}{excused:>9}{silence:>10.1} ms");
+            faults.extend(
+                seen.fault()
+                    .map(|fault| format!("{}, {name}: {fault}", act.name)),
+            );
         }
     }
-    Ok(())
-}
-
-fn drained(events: &mut EventStream, seen: &mut Seen) -> Result<()> {
-    let (event, heard_ns) = wait_event(events, "drained")?;
-    let what = &event["what"];
-    let text = format!(
-        "draining is over: {}, {} flows left",
-        what["reason"], what["flows_left"]
+    println!(
+        "\n  silence: the longest time between two answers; excused: begun before the throw\n"
     );
-    seen.timeline.add(heard_ns, "ghostd", text);
-    Ok(())
-}
-
-fn switch(world: &World, action: &str) -> Result<()> {
-    let output = ghostctl(world.host(), &["switch", action, INSTANCE])?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "ghostctl switch {action}: {complaint}"
-    );
-    Ok(())
-}
-
-/// Reads events up to the first of a kind; gives it and when it was heard.
-fn wait_event(events: &mut EventStream, kind: &str) -> Result<(Value, u64)> {
-    wait_for(kind, LIMIT, || match events.wait() {
-        Ok(event) if event["what"]["kind"] == kind => Some(Ok((event, now_ns()))),
-        Ok(_) => None,
-        Err(error) => Some(Err(error)),
-    })?
-}
-
-fn report(paint: Paint, mut seen: Seen, at_primary: &[Frame], at_ghost: &[Frame]) -> ExitCode {
-    let (thrown_ns, returned_ns) = (seen.thrown_ns, seen.returned_ns);
-    let first = at_ghost.iter().find(|frame| payload_of(frame).is_some());
-    if let Some(frame) = first {
-        seen.timeline
-            .add(frame.at_ns, "wire", "first packet at the ghost");
-    }
-    let sent_after = |frame: &&Frame| payload_of(frame).is_some_and(|(_, sent)| sent > thrown_ns);
-    if let Some(frame) = at_ghost.iter().find(sent_after) {
-        let what = "first packet at the ghost that was sent after the throw";
-        seen.timeline.add(frame.at_ns, "wire", what);
-    }
-    let mut judgement = Judgement {
-        at_primary: Arrivals::count(at_primary, thrown_ns, returned_ns),
-        at_ghost: Arrivals::count(at_ghost, thrown_ns, returned_ns),
-        ..Judgement::default()
-    };
-    for (name, record) in &seen.records {
-        judgement.add(name, record, thrown_ns);
-    }
-    println!("\n{}", paint.head("Timeline, from the reboot call"));
-    print!("{}", seen.timeline.relative_to(seen.called_ns));
-    print_tables(paint, &judgement);
-    let faults = judgement.faults();
     for fault in &faults {
         println!("{} {fault}", paint.bad("broken:"));
     }
     if faults.is_empty() {
-        let text = "kept: nothing sent after the throw reached the dead instance, \
-                    and nothing begun after it failed";
+        let text = "kept: handed over and back without a failed request or a broken connection; \
+                    after the reset, nothing begun after the throw failed";
         println!("{}", paint.good(text));
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn print_tables(paint: Paint, judgement: &Judgement) {
-    println!(
-        "\n{}",
-        paint.head("Datagrams on the wire, by when they were sent")
-    );
-    println!(
-        "  {:<12}{:>14}{:>20}{:>14}",
-        "", "before throw", "primary was dead", "given back"
-    );
-    for (name, seen) in [
-        ("at primary", judgement.at_primary),
-        ("at ghost", judgement.at_ghost),
-    ] {
-        let Arrivals {
-            before,
-            between,
-            after,
-        } = seen;
-        println!("  {name:<12}{before:>14}{between:>20}{after:>14}");
-    }
-    println!("\n{}", paint.head("What the clients saw"));
-    println!(
-        "  {:<32}{:>8}{:>9}{:>8}{:>13}{:>14}{:>13}",
-        "", "sent", "primary", "ghost", "failed open", "failed after", "silence"
-    );
-    for client in &judgement.clients {
-        let (name, sum) = (&client.name, &client.summary);
-        println!(
-            "  {name:<32}{:>8}{:>9}{:>8}{:>13}{:>14}{:>10.1} ms",
-            sum.sent,
-            sum.by_primary,
-            sum.by_ghost,
-            sum.failed_opened_before,
-            sum.failed_opened_after,
-            sum.longest_silence_ns as f64 / 1e6,
-        );
-    }
-    println!(
-        "  failed open: begun or under way before the throw (primary and ghost are separate \
-         servers here)\n"
-    );
 }
