@@ -102,6 +102,9 @@ pub(crate) trait GhostBackend: Send + Sync + 'static {
     fn release(&self, from: &mut Self::Copy, stage: &Self::Stage) -> Result<(), GhostError>;
     /// Lets a copy run as a new incarnation. What it writes is recorded.
     fn activate(&self, copy: &mut Self::Copy) -> Result<Duration, GhostError>;
+    /// Hands frames that wait for a paused copy to the paused one that goes on
+    /// in its place, which gets them first.
+    fn forward(&self, from: &mut Self::Copy, to: &mut Self::Copy) -> Result<(), GhostError>;
     /// Ends it. Afterwards nothing of it is left: process, interface, cgroup,
     /// memory, files. If it fails it can be tried again.
     fn destroy(&self, copy: &mut Self::Copy) -> Result<(), GhostError>;

@@ -74,6 +74,19 @@ impl World {
         serde_json::from_slice(&output.stdout).context("what ghostctl says")
     }
 
+    /// The host as ghostctl shows it, and what ghostd said.
+    pub(super) fn look(&self) -> String {
+        let host = self.host.inside();
+        let mut text = String::new();
+        for words in [&["status"][..], &["routes"], &["doctor"], &["events"]] {
+            let shown = ghostctl(host, words).map(|output| output.stdout);
+            text += &format!("--- ghostctl {}\n", words.join(" "));
+            text += &String::from_utf8_lossy(&shown.unwrap_or_default());
+        }
+        text += "--- ghostd\n";
+        text + &self.daemon.as_ref().map(Daemon::said).unwrap_or_default()
+    }
+
     /// Ends the microVMs and the daemon; the daemon's exit is to be a good one.
     pub(super) fn end(mut self) -> Result<()> {
         self.order("instance", "destroy")?;

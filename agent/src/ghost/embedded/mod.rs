@@ -270,6 +270,10 @@ impl GhostBackend for Embedded {
         moving::activate(copy)
     }
 
+    fn forward(&self, from: &mut Copy, to: &mut Copy) -> Result<(), GhostError> {
+        moving::forward(from, to)
+    }
+
     fn destroy(&self, copy: &mut Copy) -> Result<(), GhostError> {
         copy.memory = None;
         if let Some(client) = &mut copy.client {

@@ -229,6 +229,24 @@ pub(super) fn cut(from: &mut Copy, stage: &mut Stage) -> Result<Taken, GhostErro
     Ok(taken)
 }
 
+pub(super) fn forward(from: &mut Copy, to: &mut Copy) -> Result<(), GhostError> {
+    const TAKE: &str = "take the waiting frames of";
+    const GIVE: &str = "give frames to";
+    let (answer, file) = from.client()?.ask(TAKE, &Command::TakeFrames {}, None)?;
+    let file = match (answer, file) {
+        (Answer::Frames { frames: 0 }, _) => return Ok(()),
+        (Answer::Frames { .. }, Some(file)) => file,
+        _ => return Err(from.confused(TAKE)),
+    };
+    let given = to
+        .client()?
+        .ask(GIVE, &Command::GiveFrames {}, Some(file.as_fd()))?;
+    match given {
+        (Answer::Given { .. }, _) => Ok(()),
+        _ => Err(to.confused(GIVE)),
+    }
+}
+
 pub(super) fn apply(to: &mut Copy, stage: &Stage) -> Result<(), GhostError> {
     const WHAT: &str = "load a state into";
     let copy = to.id.clone();

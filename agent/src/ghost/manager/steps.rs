@@ -38,6 +38,7 @@ impl<B: GhostBackend> Control<B> {
             Step::Throw => self.switch.point(&self.spec.name, Side::Ghost),
             Step::Restore => self.switch.point(&self.spec.name, Side::Primary),
             Step::Activate(side) => {
+                self.forward(other(side));
                 let (backend, copy) = self.needed(side)?;
                 let took = backend.activate(copy)?;
                 self.done.activate = Some(took);
@@ -45,6 +46,21 @@ impl<B: GhostBackend> Control<B> {
                 Ok(())
             }
             Step::Drill => Err(GhostError::Drill),
+        }
+    }
+
+    /// What came for a paused copy before the switch moved goes to the other
+    /// one. Without it, it goes on all the same, and clients send again.
+    fn forward(&mut self, from: Side) {
+        let copies = match from {
+            Side::Primary => (&mut self.primary, &mut self.ghost),
+            Side::Ghost => (&mut self.ghost, &mut self.primary),
+        };
+        let (Some(from), Some(to)) = copies else {
+            return;
+        };
+        if let Err(error) = self.backend.forward(from, to) {
+            tracing::info!(error = %error.chain(), "frames were not handed on");
         }
     }
 
