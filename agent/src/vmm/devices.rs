@@ -120,9 +120,9 @@ impl RunningDevices {
 
     /// `false` if the guest has no network.
     pub(super) fn give_frames(&self, frames: Vec<Vec<u8>>) -> bool {
-        let mut slots = self.slots.iter();
         // There is one at most.
-        slots.any(|slot| slot.give_frames(frames.clone()))
+        let net = self.slots.iter().find(|slot| slot.has_frames());
+        net.is_some_and(|slot| slot.give_frames(frames))
     }
 
     pub(super) fn stop(&mut self) -> Result<(), VmmError> {

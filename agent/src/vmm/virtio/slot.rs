@@ -189,6 +189,10 @@ impl Slot {
         }
     }
 
+    pub(in crate::vmm) fn has_frames(&self) -> bool {
+        self.frames.is_some()
+    }
+
     /// `false` if it is no device for frames.
     pub(in crate::vmm) fn give_frames(&self, frames: Vec<Vec<u8>>) -> bool {
         match &mut *self.lock() {
