@@ -1,4 +1,5 @@
 //! Instances that ghostd runs itself, as an operator sees them.
 
 mod basics;
+mod demo;
 mod takeover;
