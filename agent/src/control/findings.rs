@@ -3,7 +3,7 @@
 //! Counters are not judged here: they only grow, and would keep a host
 //! degraded for ever. `ghostctl doctor` compares two readings instead.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use agent_common::abi::{ABI_VERSION, Position};
 
@@ -85,10 +85,34 @@ fn uplink(uplink: &UplinkView) -> Option<FindingDto> {
 
 /// Copies that are not as they should be.
 pub fn of_microvms(all: &[(InstanceName, VmView)]) -> Vec<FindingDto> {
-    all.iter()
-        .flat_map(|(name, vm)| [primary(name, &vm.primary), ghost(name, &vm.ghost)])
-        .flatten()
-        .collect()
+    let found = all
+        .iter()
+        .flat_map(|(name, vm)| [primary(name, &vm.primary), ghost(name, &vm.ghost)]);
+    found.flatten().chain(limits(all)).collect()
+}
+
+/// One for the host: what it lacks, it lacks for all copies.
+fn limits(all: &[(InstanceName, VmView)]) -> Option<FindingDto> {
+    let views = all.iter().map(|(_, vm)| vm);
+    let lacking = views.flat_map(|vm| vm.primary_not_in_force.iter().chain(&vm.ghost_not_in_force));
+    let files: BTreeSet<&str> = lacking.map(|lacking| lacking.file).collect();
+    if files.is_empty() {
+        return None;
+    }
+    let files: Vec<&str> = files.into_iter().collect();
+    Some(FindingDto::new(
+        Severity::Info,
+        "limits_not_in_force",
+        format!(
+            "this host does not enforce limits of microVMs: {}",
+            files.join(", ")
+        ),
+        Some(
+            "`ghostctl instance show` says why; cgroup v2 has all controllers if the kernel \
+             starts with cgroup_no_v1=all"
+                .to_owned(),
+        ),
+    ))
 }
 
 fn primary(name: &InstanceName, state: &PrimaryState) -> Option<FindingDto> {

@@ -10,8 +10,8 @@ use crate::{
     allocate::{self, Policy, supposing},
     model::{
         Amounts, CounterIndex, Demand, EventView, GhostState, HostView, Ifindex, InstanceName,
-        InstanceView, L4, Need, Planned, PortView, PrimaryState, Priority, Protocol, Risk,
-        RouteSpec, RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView,
+        InstanceView, L4, Need, NotInForce, Planned, PortView, PrimaryState, Priority, Protocol,
+        Risk, RouteSpec, RouteView, Service, SlotIndex, Snapshot, SwitchView, Target, UplinkView,
         XdpMode,
     },
     orchestrate::{
@@ -334,6 +334,11 @@ pub(crate) fn desk(console: &Path) -> VmDesk {
         memory_mib: 128,
         vcpus: 2,
         image: "/srv/web.elf".to_owned(),
+        primary_not_in_force: Vec::new(),
+        ghost_not_in_force: vec![NotInForce {
+            file: "memory.max",
+            why: "no memory controller in /sys/fs/cgroup/cgroup.controllers".to_owned(),
+        }],
     };
     let name: InstanceName = "web".parse().unwrap();
     let held = Mutex::new(Vec::new());

@@ -37,6 +37,7 @@ use crate::{
         command::REQUEST_QUEUE,
         driver::{Channels, Driver, Order},
         event::EventLog,
+        limits::Limits,
         vms::VmDesk,
     },
     steer::{Plane, object::OBJECT},
@@ -50,6 +51,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Folders of copies. Gone after a reboot, like the processes that they are about.
 const VM_FOLDER: &str = "/run/ghostd/vm";
+
+/// What was changed to limit copies, so that it can be undone.
+const LIMITS_JOURNAL: &str = "/run/ghostd/limits.journal";
 
 /// The whole of `ghostd`.
 pub fn main() -> ExitCode {
@@ -135,6 +139,7 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
     let access = settings::access(&config.api);
     let socket = config.api.socket.clone();
     let listener = control::bind(&socket, &access)?;
+    let limits = Limits::open(Path::new(LIMITS_JOURNAL));
     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
     let log = EventLog::new();
     let desk = VmDesk::default();
@@ -150,13 +155,13 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
         // A sender that is gone says the same.
         let _ = api_stops.await;
     }));
-    let limits = config.limits;
+    let map_limits = config.limits;
     let fixed = settings::Fixed::of(&config);
     let vmm = config.ghosts.vmm.clone();
     let vmm = vmm.map_or_else(ghost::beside_us, Ok)?;
     let ghosts: Ghosts = Arc::default();
     let ghosts_reloaded = Arc::clone(&ghosts);
-    let started = Plane::start(pins, &limits, OBJECT)?;
+    let started = Plane::start(pins, &map_limits, OBJECT)?;
     let channels = Channels {
         requests: queue,
         orders,
@@ -175,6 +180,7 @@ async fn serve(path: PathBuf, config: Config, pins: &Path) -> anyhow::Result<()>
         vmm,
         run: PathBuf::from(VM_FOLDER),
         requests,
+        limits,
         log: log.writer(),
         desk,
     };

@@ -10,8 +10,9 @@ use super::{
     EnforceError,
     capacity::read,
     journal::{Change, Journal, write},
-    limits::{NotInForce, Setting},
+    limits::Setting,
 };
+use crate::model::NotInForce;
 
 const CONTROLLERS: &str = "cgroup.controllers";
 const BELOW: &str = "cgroup.subtree_control";

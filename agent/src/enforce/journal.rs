@@ -87,6 +87,20 @@ impl Journal {
         Ok(())
     }
 
+    /// Undoes what was changed in one folder, last change first. Its lines
+    /// stay, and do nothing but the same again.
+    pub fn undo_in(&mut self, folder: &Path) -> Vec<EnforceError> {
+        let all = std::mem::take(&mut self.changes);
+        let (of_it, rest) = all.into_iter().partition(|change| match change {
+            Change::Set { path, .. } => path.parent() == Some(folder),
+            Change::Enabled { .. } | Change::Raised { .. } => false,
+        });
+        self.changes = rest;
+        let of_it: Vec<Change> = of_it;
+        let undone = of_it.iter().rev().map(undo);
+        undone.filter_map(Result::err).collect()
+    }
+
     /// Undoes all, last change first. What fails is told and not tried again:
     /// somebody else has changed it in the meantime.
     pub fn undo(&mut self) -> Vec<EnforceError> {

@@ -87,19 +87,6 @@ pub fn released() -> Setting {
     Setting::new("memory.high", "max")
 }
 
-/// A limit that is not in force, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotInForce {
-    pub file: &'static str,
-    pub why: String,
-}
-
-impl fmt::Display for NotInForce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not in force: {} ({})", self.file, self.why)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,6 @@ pub use cgroup::{Report, apply};
 pub use error::EnforceError;
 pub use huge::{Pool, reserve_huge_pages};
 pub use journal::Journal;
-pub use limits::{NotInForce, Setting, of_ghost, of_primary, released, squeezed};
+pub use limits::{Setting, of_ghost, of_primary, released, squeezed};
 pub use pacing::pace;
 pub use pressure::{Pressure, Reading, Yield};

@@ -13,7 +13,12 @@
 //!   memory file gives the state alone; dirty pages by `calc-dirty-rate` are
 //!   only counted, so `cut` needs a migration stream that is read here.
 
-use std::{fmt, os::fd::BorrowedFd, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use agent_common::abi::Side;
 
@@ -82,6 +87,8 @@ pub(crate) trait GhostBackend: Send + Sync + 'static {
     /// Where its console's output is.
     fn console(&self, id: &CopyId) -> PathBuf;
     fn pid(&self, copy: &Self::Copy) -> Option<u32>;
+    /// Its cgroup v2 folder, if it has one.
+    fn cgroup<'c>(&self, copy: &'c Self::Copy) -> Option<&'c Path>;
     /// Readable when there may be news.
     fn wake<'c>(&self, copy: &'c Self::Copy) -> Option<BorrowedFd<'c>>;
     /// What it did by itself, if anything; never waits.

@@ -79,6 +79,8 @@ pub(crate) enum GhostError {
     Wait(#[source] io::Error),
     #[error("{0}")]
     Switch(String),
+    #[error("cannot see what the plan gives to a ghost: {0}")]
+    Plan(String),
     #[error("this ghostd cannot drill yet")]
     Drill,
     #[error("there is no {0}")]

@@ -245,6 +245,19 @@ pub struct Shortage {
     pub enough_for_all: u64,
 }
 
+/// A limit that is not in force, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotInForce {
+    pub file: &'static str,
+    pub why: String,
+}
+
+impl fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not in force: {} ({})", self.file, self.why)
+    }
+}
+
 /// Who gets what. Both lists are sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

@@ -11,8 +11,8 @@ mod view;
 mod vm;
 
 pub use allocation::{
-    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, Owner, Plan, Planned, Priority, Reason,
-    Refusal, Resource, Risk, RiskError, Shortage,
+    Amounts, Demand, Grade, Grant, HUGE_PAGE_BYTES, Need, NotInForce, Owner, Plan, Planned,
+    Priority, Reason, Refusal, Resource, Risk, RiskError, Shortage,
 };
 pub use copy::{GhostState, GuestEnd, PrimaryState};
 pub use ids::{CounterIndex, IdError, Ifindex, InstanceName, SlotIndex};

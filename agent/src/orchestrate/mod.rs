@@ -9,6 +9,7 @@ pub mod complaints;
 pub mod drain;
 pub mod driver;
 pub mod event;
+pub mod limits;
 pub mod motion;
 pub mod plan;
 pub mod vms;

@@ -16,7 +16,7 @@ use agent_common::abi::Side;
 use tokio::sync::oneshot;
 
 use super::command::Caller;
-use crate::model::{GhostState, InstanceName, PrimaryState};
+use crate::model::{GhostState, InstanceName, NotInForce, PrimaryState};
 
 /// Orders that wait for one instance; more are refused as busy.
 pub const ORDER_QUEUE: usize = 8;
@@ -96,6 +96,9 @@ pub struct VmView {
     pub memory_mib: u64,
     pub vcpus: u8,
     pub image: String,
+    /// Limits of each copy that the host does not enforce.
+    pub primary_not_in_force: Vec<NotInForce>,
+    pub ghost_not_in_force: Vec<NotInForce>,
 }
 
 /// The line to an instance's thread.

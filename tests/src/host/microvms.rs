@@ -120,6 +120,17 @@ impl Hosted {
         Ok(response.text().to_owned())
     }
 
+    /// A file of a copy's cgroup, if there is one.
+    pub fn cgroup_file(&self, copy: &str, file: &str) -> Result<Option<String>> {
+        let folder = self.cgroup.path();
+        let path = match copy {
+            "ghost" => folder.join("vm.ghost").join(file),
+            _ => folder.join("vm").join(file),
+        };
+        let read = move || fs::read_to_string(path).ok();
+        self.stage.world.host().run(read)
+    }
+
     pub fn traces(&self) -> Result<Traces> {
         let daemon = self.stage.daemon().ok().map(super::Daemon::pid);
         let cgroup = self.cgroup.path();

@@ -2,4 +2,5 @@
 
 mod basics;
 mod demo;
+mod limits;
 mod takeover;

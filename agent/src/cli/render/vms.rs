@@ -6,7 +6,7 @@ use comfy_table::Cell;
 
 use crate::{
     cli::look::{self, Look, Tone, count, printable, right, toned},
-    control::dto::{CopyDto, VerdictDto, VmDoneDto, VmDto, VmsDto},
+    control::dto::{CopyDto, NotInForceDto, VerdictDto, VmDoneDto, VmDto, VmsDto},
 };
 
 /// `ghostctl instance list`.
@@ -65,7 +65,9 @@ pub fn vm(vm: &VmDto, look: Look) -> String {
     } = vm;
     let mut text = format!("instance     {}\n", printable(name));
     let _ = writeln!(text, "primary      {}", copy(primary, look));
+    text.push_str(&not_in_force(primary, look));
     let _ = writeln!(text, "ghost        {}", copy(ghost, look));
+    text.push_str(&not_in_force(ghost, look));
     let _ = writeln!(text, "memory       {memory_mib} MiB");
     let _ = writeln!(text, "processors   {vcpus}");
     let _ = writeln!(text, "image        {}", printable(image));
@@ -78,6 +80,7 @@ fn copy(copy: &CopyDto, look: Look) -> String {
         epoch,
         reason,
         pid,
+        not_in_force: _,
     } = copy;
     let mut text = look.paint(tone(state), &printable(state));
     if let Some(epoch) = epoch {
@@ -88,6 +91,22 @@ fn copy(copy: &CopyDto, look: Look) -> String {
     }
     if let Some(reason) = reason {
         let _ = write!(text, ": {}", printable(reason));
+    }
+    text
+}
+
+/// A line for each reason.
+fn not_in_force(copy: &CopyDto, look: Look) -> String {
+    let mut text = String::new();
+    let limits = &copy.not_in_force;
+    for same in limits.chunk_by(|a, b| a.why == b.why) {
+        let names = same
+            .iter()
+            .map(|NotInForceDto { limit, .. }| printable(limit).to_string());
+        let names = names.collect::<Vec<_>>().join(", ");
+        let why = same.first().map_or("", |limit| limit.why.as_str());
+        let words = look.paint(Tone::Notice, "not in force");
+        let _ = writeln!(text, "             {words}: {names} ({})", printable(why));
     }
     text
 }

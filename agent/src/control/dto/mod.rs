@@ -25,4 +25,4 @@ pub use state::{
     CauseDto, FenceDto, HostDto, HostSwitchDto, InstanceDto, PortDto, PositionDto, SideDto, Source,
     StatusDto, SwitchDto, SwitchesDto, UplinkDto, XdpModeDto, switches, whole_ms,
 };
-pub use vm::{CopyDto, VerdictDto, VmDoneDto, VmDto, VmsDto};
+pub use vm::{CopyDto, NotInForceDto, VerdictDto, VmDoneDto, VmDto, VmsDto};

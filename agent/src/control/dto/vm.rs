@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    model::{GhostState, InstanceName, PrimaryState},
+    model::{GhostState, InstanceName, NotInForce, PrimaryState},
     orchestrate::vms::{Verdict, VmDone, VmView},
 };
 
@@ -23,6 +23,16 @@ pub struct CopyDto {
     pub reason: Option<String>,
     /// Process that runs it.
     pub pid: Option<u32>,
+    /// Limits that this host does not enforce.
+    pub not_in_force: Vec<NotInForceDto>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotInForceDto {
+    /// File of cgroup v2.
+    pub limit: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -86,11 +96,13 @@ impl VmDto {
             memory_mib,
             vcpus,
             image,
+            primary_not_in_force,
+            ghost_not_in_force,
         } = view;
         Self {
             name: name.to_string(),
-            primary: CopyDto::of_primary(primary, *primary_pid),
-            ghost: CopyDto::of_ghost(ghost, *ghost_pid),
+            primary: CopyDto::of_primary(primary, *primary_pid, primary_not_in_force),
+            ghost: CopyDto::of_ghost(ghost, *ghost_pid, ghost_not_in_force),
             memory_mib: *memory_mib,
             vcpus: *vcpus,
             image: image.clone(),
@@ -99,21 +111,32 @@ impl VmDto {
 }
 
 impl CopyDto {
-    fn of_primary(state: &PrimaryState, pid: Option<u32>) -> Self {
+    fn of_primary(state: &PrimaryState, pid: Option<u32>, lacking: &[NotInForce]) -> Self {
         Self {
             state: state.name().to_owned(),
             epoch: None,
             reason: state.reason(),
             pid,
+            not_in_force: lacking.iter().map(NotInForceDto::from).collect(),
         }
     }
 
-    fn of_ghost(state: &GhostState, pid: Option<u32>) -> Self {
+    fn of_ghost(state: &GhostState, pid: Option<u32>, lacking: &[NotInForce]) -> Self {
         Self {
             state: state.name().to_owned(),
             epoch: state.epoch(),
             reason: state.reason(),
             pid,
+            not_in_force: lacking.iter().map(NotInForceDto::from).collect(),
+        }
+    }
+}
+
+impl From<&NotInForce> for NotInForceDto {
+    fn from(lacking: &NotInForce) -> Self {
+        Self {
+            limit: lacking.file.to_owned(),
+            why: lacking.why.clone(),
         }
     }
 }

@@ -214,6 +214,10 @@ impl GhostBackend for Embedded {
         copy.process.as_ref().map(|process| process.pid)
     }
 
+    fn cgroup<'c>(&self, copy: &'c Copy) -> Option<&'c Path> {
+        copy.record.cgroup.as_deref()
+    }
+
     fn wake<'c>(&self, copy: &'c Copy) -> Option<BorrowedFd<'c>> {
         copy.client.as_ref().map(Client::wake)
     }

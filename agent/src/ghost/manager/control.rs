@@ -14,7 +14,7 @@ use nix::{
     sys::eventfd::EventFd,
 };
 
-use super::switch::Switch;
+use super::{limits::Lacking, switch::Switch};
 use crate::{
     ghost::{
         backend::{Adopted, GhostBackend},
@@ -24,6 +24,7 @@ use crate::{
     model::{GhostState, GuestEnd, InstanceSpec, PrimaryState},
     orchestrate::{
         event::{EventKind, EventLog},
+        limits::Limits,
         vms::{VmDesk, VmDone, VmOrder, VmRefusal, VmRequest},
     },
 };
@@ -43,6 +44,7 @@ pub(super) struct Ways {
     pub(super) inbox: Receiver<Word>,
     pub(super) wake: Arc<EventFd>,
     pub(super) switch: Switch,
+    pub(super) limits: Limits,
     pub(super) log: EventLog,
     pub(super) desk: VmDesk,
 }
@@ -51,6 +53,8 @@ pub(super) struct Control<B: GhostBackend> {
     pub(super) backend: Arc<B>,
     pub(super) spec: InstanceSpec,
     pub(super) switch: Switch,
+    pub(super) limits: Limits,
+    pub(super) lacking: Lacking,
     inbox: Receiver<Word>,
     wake: Arc<EventFd>,
     log: EventLog,
@@ -70,6 +74,7 @@ impl<B: GhostBackend> Control<B> {
             inbox,
             wake,
             switch,
+            limits,
             log,
             desk,
         } = ways;
@@ -77,6 +82,8 @@ impl<B: GhostBackend> Control<B> {
             backend,
             spec,
             switch,
+            limits,
+            lacking: Lacking::default(),
             inbox,
             wake,
             log,
@@ -146,6 +153,7 @@ impl<B: GhostBackend> Control<B> {
                 Side::Ghost => (self.ghost, ghost) = (Some(copy), found),
             }
         }
+        self.limit_adopted();
         let (life, steps) = life::adopted(primary, ghost);
         let before = mem::replace(&mut self.life, life);
         let failed = self.undo(&steps);
@@ -182,7 +190,16 @@ impl<B: GhostBackend> Control<B> {
         if self.spec.vm.is_none() && !matches!(order, VmOrder::Destroy | VmOrder::DestroyGhost) {
             return Err(VmRefusal::Foreign(self.spec.name.clone()));
         }
-        self.step(Input::Order(order))
+        if order == VmOrder::Prepare
+            && let Some(vm) = self.spec.vm.clone()
+        {
+            self.admit(&vm)?;
+        }
+        let result = self.step(Input::Order(order));
+        if self.ghost.is_none() {
+            self.limits.give_back(&self.spec.name);
+        }
+        result
     }
 
     /// Steps the machine until it is at rest.
@@ -340,6 +357,8 @@ impl<B: GhostBackend> Control<B> {
         view.ghost = self.life.ghost.clone();
         view.primary_pid = pid(&self.primary);
         view.ghost_pid = pid(&self.ghost);
+        view.primary_not_in_force = self.lacking.primary.clone();
+        view.ghost_not_in_force = self.lacking.ghost.clone();
         self.desk.publish(&self.spec.name, view);
     }
 }

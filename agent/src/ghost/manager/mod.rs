@@ -1,6 +1,7 @@
 //! All instances that this host runs, each with its thread.
 
 mod control;
+mod limits;
 mod steps;
 mod switch;
 
@@ -33,6 +34,7 @@ use crate::{
     orchestrate::{
         command::Request,
         event::EventLog,
+        limits::Limits,
         vms::{ORDER_QUEUE, VmDesk, VmRefusal, VmRequest, VmView},
     },
 };
@@ -50,6 +52,7 @@ pub struct Parts {
     pub run: PathBuf,
     /// To the driver, which moves switches.
     pub requests: mpsc::Sender<Request>,
+    pub limits: Limits,
     pub log: EventLog,
     pub desk: VmDesk,
 }
@@ -59,6 +62,7 @@ pub struct Parts {
 pub struct GhostManager {
     backend: Arc<Embedded>,
     switch: Switch,
+    limits: Limits,
     log: EventLog,
     desk: VmDesk,
     threads: BTreeMap<InstanceName, Thread>,
@@ -94,6 +98,7 @@ impl GhostManager {
             vmm,
             run,
             requests,
+            limits,
             log,
             desk,
         } = parts;
@@ -101,6 +106,7 @@ impl GhostManager {
         let mut manager = Self {
             backend: Arc::new(backend),
             switch: Switch::new(requests),
+            limits,
             log,
             desk,
             threads: BTreeMap::new(),
@@ -172,6 +178,7 @@ impl GhostManager {
                 inbox,
                 wake,
                 switch: self.switch.clone(),
+                limits: self.limits.clone(),
                 log: self.log.writer(),
                 desk: self.desk.clone(),
             },
@@ -232,6 +239,8 @@ fn view(spec: &InstanceSpec) -> VmView {
         memory_mib: vm.map_or(0, |vm| vm.memory_mib),
         vcpus: vm.map_or(0, |vm| vm.vcpus),
         image: vm.map_or_else(String::new, |vm| vm.image.display().to_string()),
+        primary_not_in_force: Vec::new(),
+        ghost_not_in_force: Vec::new(),
     }
 }
 

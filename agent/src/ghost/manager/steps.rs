@@ -110,6 +110,8 @@ impl<B: GhostBackend> Control<B> {
             Side::Primary => self.primary = Some(copy),
             Side::Ghost => self.ghost = Some(copy),
         }
+        // Before anything is brought into it.
+        self.limit(side);
         Ok(())
     }
 
@@ -141,10 +143,7 @@ impl<B: GhostBackend> Control<B> {
     }
 
     fn destroy(&mut self, side: Side) -> Result<(), GhostError> {
-        let backend = Arc::clone(&self.backend);
-        if let Some(copy) = self.copy(side) {
-            backend.destroy(copy)?;
-        }
+        self.end_copy(side)?;
         match side {
             Side::Primary => self.primary = None,
             Side::Ghost => self.ghost = None,

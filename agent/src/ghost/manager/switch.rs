@@ -1,11 +1,11 @@
-//! The driver, as the manager sees it: it moves switches.
+//! The driver, as the manager sees it: it moves switches, and plans.
 
 use agent_common::abi::Side;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ghost::error::GhostError,
-    model::InstanceName,
+    model::{InstanceName, Plan},
     orchestrate::command::{Answer, Caller, Command, Refusal, Request, Subject},
 };
 
@@ -52,6 +52,15 @@ impl Switch {
                 tracing::warn!(instance = %name, error = %refusal, "cannot see whether it is armed");
                 false
             }
+        }
+    }
+
+    /// Who gets what of the reserve, as things are.
+    pub(super) fn plan(&self) -> Result<Plan, GhostError> {
+        match self.ask(Command::Plan(Vec::new())) {
+            Ok(Answer::Planned(planned)) => Ok(planned.plan),
+            Ok(_) => Err(GhostError::Plan("the driver answers otherwise".to_owned())),
+            Err(refusal) => Err(GhostError::Plan(refusal.to_string())),
         }
     }
 
