@@ -268,6 +268,11 @@ pub(crate) fn event_kinds() -> Vec<event::EventKind> {
             epoch: None,
             reason: Some("the guest reset itself".to_owned()),
         },
+        event::EventKind::Drilled {
+            instance: "web".to_owned(),
+            is_healthy: false,
+            what: "no answer within 500 ms".to_owned(),
+        },
         event::EventKind::Degraded {
             what: "cannot attach to eth2".to_owned(),
         },

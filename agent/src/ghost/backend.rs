@@ -26,7 +26,10 @@ use super::{
     error::GhostError,
     life::{Extent, FoundVm, Mark},
 };
-use crate::model::{CopyId, GuestEnd, VmSpec};
+use crate::{
+    model::{CopyId, GuestEnd, VmSpec},
+    orchestrate::vms::Verdict,
+};
 
 /// How a new copy begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +115,16 @@ pub(crate) trait GhostBackend: Send + Sync + 'static {
     /// Hands frames that wait for a paused copy to the paused one that goes on
     /// in its place, which gets them first.
     fn forward(&self, from: &mut Self::Copy, to: &mut Self::Copy) -> Result<(), GhostError>;
+    /// Tries a suspended copy out: runs another one on its memory and state,
+    /// cut off from any network, and asks it the health question. The copy
+    /// stays as it is, and of the other one nothing is left. Given up once
+    /// `primary` has ended. `plan`: as the copy was made.
+    fn drill(
+        &self,
+        plan: &CopyPlan,
+        copy: &mut Self::Copy,
+        primary: Option<&mut Self::Copy>,
+    ) -> Result<Verdict, GhostError>;
     /// Ends it. Afterwards nothing of it is left: process, interface, cgroup,
     /// memory, files. If it fails it can be tried again.
     fn destroy(&self, copy: &mut Self::Copy) -> Result<(), GhostError>;

@@ -81,8 +81,25 @@ pub(crate) enum GhostError {
     Switch(String),
     #[error("cannot see what the plan gives to a ghost: {0}")]
     Plan(String),
-    #[error("this ghostd cannot drill yet")]
-    Drill,
+    #[error("cannot drill {copy}")]
+    Drill {
+        copy: CopyId,
+        #[source]
+        source: Box<GhostError>,
+    },
+    #[error("cannot make a network for a drill")]
+    Cord(#[source] io::Error),
+    #[error("it has no network: it needs an [[instance.port]] and the key `mac` of [instance.vm]")]
+    NoNetwork,
+    #[error(
+        "`host_addresses` of [instance.vm] has no {family} address from which {addr} could be asked",
+        family = super::drill::family(*addr)
+    )]
+    NoSource { addr: std::net::IpAddr },
+    #[error("there is no [instance.vm.health]")]
+    NoQuestion,
+    #[error("the primary is gone; its ghost is needed for more than a drill")]
+    Interrupted,
     #[error("there is no {0}")]
     NoCopy(&'static str),
 }

@@ -13,6 +13,7 @@
 //! the next one starts.
 
 mod backend;
+mod drill;
 mod embedded;
 mod error;
 mod life;

@@ -81,6 +81,12 @@ pub enum EventKind {
         epoch: Option<u64>,
         reason: Option<String>,
     },
+    /// A ghost was tried out.
+    Drilled {
+        instance: String,
+        is_healthy: bool,
+        what: String,
+    },
     /// Something an operator should look at; the daemon goes on.
     Degraded {
         what: String,

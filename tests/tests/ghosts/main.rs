@@ -2,5 +2,6 @@
 
 mod basics;
 mod demo;
+mod drill;
 mod limits;
 mod takeover;

@@ -88,6 +88,21 @@ fn describe(what: &WhatDto) -> (Tone, String) {
             Tone::Bad,
             format!("interface {} is gone", printable(interface)),
         ),
+        WhatDto::Drilled {
+            instance,
+            is_healthy,
+            what,
+        } => {
+            let (tone, verdict) = match is_healthy {
+                true => (Tone::Good, "healthy"),
+                false => (Tone::Bad, "not healthy"),
+            };
+            let (instance, what) = (printable(instance), printable(what));
+            (
+                tone,
+                format!("{instance}: a drill of its ghost: {verdict}, {what}"),
+            )
+        }
         WhatDto::CopyChanged {
             instance,
             side,

@@ -76,6 +76,12 @@ pub enum WhatDto {
         epoch: Option<u64>,
         reason: Option<String>,
     },
+    /// A ghost was tried out.
+    Drilled {
+        instance: String,
+        is_healthy: bool,
+        what: String,
+    },
     Degraded {
         what: String,
     },
@@ -234,6 +240,15 @@ impl From<&EventKind> for WhatDto {
                 state: state.to_owned(),
                 epoch,
                 reason,
+            },
+            EventKind::Drilled {
+                instance,
+                is_healthy,
+                what,
+            } => Self::Drilled {
+                instance,
+                is_healthy,
+                what,
             },
             EventKind::Degraded { what } => Self::Degraded { what },
             EventKind::Lost { count } => Self::KernelEventsLost { count },

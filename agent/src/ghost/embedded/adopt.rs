@@ -3,6 +3,7 @@
 use super::{
     Copy, Embedded,
     client::{self, Client},
+    drill,
     folder::{Folder, Record},
     process::{self, Process},
 };
@@ -12,8 +13,8 @@ use crate::{
     vmm::message::{Answer, Command, State},
 };
 
-pub(super) fn adopt(backend: &Embedded, id: CopyId) -> Adopted<Copy> {
-    let folder = Folder::of(&backend.run, &id);
+/// What is in a folder, with its process if that is alive.
+pub(super) fn found(backend: &Embedded, id: &CopyId, folder: Folder) -> Copy {
     let record = match folder.read_record() {
         Ok(record) => record,
         // It ended before it had written one: there is no more than a folder.
@@ -33,6 +34,15 @@ pub(super) fn adopt(backend: &Embedded, id: CopyId) -> Adopted<Copy> {
     };
     if is_of_this_boot {
         reach(&mut copy);
+    }
+    copy
+}
+
+pub(super) fn adopt(backend: &Embedded, id: CopyId) -> Adopted<Copy> {
+    let mut copy = found(backend, &id, Folder::of(&backend.run, &id));
+    // Nobody waits for what it would have found out.
+    if let Err(error) = drill::clear(backend, &copy) {
+        tracing::warn!(copy = %id, error = %error.chain(), "something of a drill is left");
     }
     let (vm, end) = match status(&mut copy) {
         Some(State::Running) => (FoundVm::Running, None),

@@ -112,6 +112,22 @@ impl Client {
         }
     }
 
+    /// Whether there is news of an end, which stays there. Never waits.
+    pub(super) fn has_news(&mut self) -> bool {
+        let is_end = |event: &Event| match event {
+            Event::Ended { reason, .. } => end_of(reason).is_some(),
+            _ => false,
+        };
+        while !self.is_gone {
+            match self.receive() {
+                Ok(Some((packet, _))) => self.keep_event(&packet),
+                Ok(None) => break,
+                Err(_) => self.is_gone = true,
+            }
+        }
+        self.is_gone || self.events.iter().any(is_end)
+    }
+
     /// Asks, and gives the answer with the descriptor that came with it.
     pub(super) fn ask(
         &mut self,

@@ -48,9 +48,21 @@ pub(super) fn kill(process: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Has the child, before it becomes the program: leave our session, so that
 /// nothing that ends ours ends it; write its number to `pid`, so that there is
-/// never a process that no file names; and join the cgroup by `cgroup`.
-pub(super) fn detach(command: &mut Command, pid: OwnedFd, cgroup: Option<OwnedFd>) {
+/// never a process that no file names; join the cgroup by `cgroup`; and take
+/// `kept` along, by their numbers here.
+pub(super) fn detach(
+    command: &mut Command,
+    pid: OwnedFd,
+    cgroup: Option<OwnedFd>,
+    kept: Vec<OwnedFd>,
+) {
     let work = move || {
+        for fd in &kept {
+            // SAFETY: takes numbers; no memory is touched.
+            if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
         // SAFETY: takes and gives a number; no memory is touched.
         if unsafe { libc::setsid() } < 0 {
             return Err(io::Error::last_os_error());

@@ -53,6 +53,15 @@ impl Folder {
         Self(run.join(id.instance.as_str()).join(side_name(id.side)))
     }
 
+    /// Of the copy of it that a drill runs.
+    pub(super) fn drill(&self) -> Self {
+        Self(self.0.join("drill"))
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.0.is_dir()
+    }
+
     /// Makes it; refuses one that is there, for a copy may live in it.
     pub(super) fn create(&self) -> Result<(), GhostError> {
         let failed = |e| GhostError::MakeFolder(self.0.clone(), e);
@@ -157,7 +166,7 @@ pub(super) fn all(run: &Path) -> Vec<CopyId> {
             side,
         })
     });
-    copies.filter(|id| Folder::of(run, id).0.is_dir()).collect()
+    copies.filter(|id| Folder::of(run, id).is_there()).collect()
 }
 
 /// Tells this run of the kernel from others.

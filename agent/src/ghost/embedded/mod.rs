@@ -8,6 +8,7 @@
 mod adopt;
 mod cgroup;
 mod client;
+mod drill;
 mod fds;
 mod folder;
 mod moving;
@@ -37,6 +38,7 @@ use super::{
 };
 use crate::{
     model::{CopyId, GuestEnd},
+    orchestrate::vms::Verdict,
     vmm::message::{Answer, Command},
 };
 
@@ -70,7 +72,13 @@ impl Embedded {
         let door = copy.record.cgroup.as_deref().map(cgroup::door);
         let mut program = Program::new(&self.vmm);
         arguments(&mut program, plan, copy);
-        let process = Process::start(&plan.id, program, &copy.folder, door.transpose()?)?;
+        let process = Process::start(
+            &plan.id,
+            program,
+            &copy.folder,
+            door.transpose()?,
+            Vec::new(),
+        )?;
         copy.process = Some(process);
         let mut client = Client::connect(&plan.id, &copy.folder.control())?;
         client.catch_up()?;
@@ -278,7 +286,20 @@ impl GhostBackend for Embedded {
         moving::forward(from, to)
     }
 
+    fn drill(
+        &self,
+        plan: &CopyPlan,
+        copy: &mut Copy,
+        primary: Option<&mut Copy>,
+    ) -> Result<Verdict, GhostError> {
+        drill::drill(self, plan, copy, primary).map_err(|source| GhostError::Drill {
+            copy: copy.id.clone(),
+            source: Box::new(source),
+        })
+    }
+
     fn destroy(&self, copy: &mut Copy) -> Result<(), GhostError> {
+        drill::clear(self, copy)?;
         copy.memory = None;
         if let Some(client) = &mut copy.client {
             // One that does not hear is killed.

@@ -46,6 +46,12 @@ impl Copy {
     }
 
     fn map(&mut self) -> Result<Mapping, GhostError> {
+        let (file, bytes) = self.memory_file()?;
+        let copy = self.id.clone();
+        Mapping::new(file, bytes).map_err(|source| GhostError::Map { copy, source })
+    }
+
+    pub(super) fn memory_file(&mut self) -> Result<(File, u64), GhostError> {
         const WHAT: &str = "ask for the memory of";
         let (answer, file) = self.client()?.ask(WHAT, &Command::Memory {}, None)?;
         let (Answer::Memory { bytes, .. }, Some(file)) = (answer, file) else {
@@ -60,7 +66,7 @@ impl Copy {
                 expected,
             });
         }
-        Mapping::new(file, bytes).map_err(|source| GhostError::Map { copy, source })
+        Ok((file, bytes))
     }
 
     fn disk(&self) -> Result<Option<File>, GhostError> {
@@ -69,6 +75,24 @@ impl Copy {
             opened.map_err(|e| GhostError::Read(path.clone(), e))
         };
         self.record.disk.as_ref().map(open).transpose()
+    }
+
+    /// vCPUs and devices of one that is paused; a memfd.
+    pub(super) fn save(&mut self) -> Result<File, GhostError> {
+        const WHAT: &str = "save the state of";
+        match self.client()?.ask(WHAT, &Command::Save {}, None)? {
+            (Answer::Saved { .. }, Some(file)) => Ok(file),
+            _ => Err(self.confused(WHAT)),
+        }
+    }
+
+    pub(super) fn load(&mut self, state: &File) -> Result<(), GhostError> {
+        const WHAT: &str = "load a state into";
+        let client = self.client()?;
+        match client.ask(WHAT, &Command::Load {}, Some(state.as_fd()))? {
+            (Answer::Loaded, _) => Ok(()),
+            _ => Err(self.confused(WHAT)),
+        }
     }
 
     fn track(&mut self) -> Result<(), GhostError> {
@@ -219,13 +243,8 @@ fn take_written(from: &mut Copy, stage: &mut Stage) -> Result<Taken, GhostError>
 }
 
 pub(super) fn cut(from: &mut Copy, stage: &mut Stage) -> Result<Taken, GhostError> {
-    const WHAT: &str = "save the state of";
     let taken = take_written(from, stage)?;
-    let (answer, file) = from.client()?.ask(WHAT, &Command::Save {}, None)?;
-    match (answer, file) {
-        (Answer::Saved { .. }, Some(file)) => stage.state = Some(file),
-        _ => return Err(from.confused(WHAT)),
-    }
+    stage.state = Some(from.save()?);
     Ok(taken)
 }
 
@@ -248,7 +267,6 @@ pub(super) fn forward(from: &mut Copy, to: &mut Copy) -> Result<(), GhostError> 
 }
 
 pub(super) fn apply(to: &mut Copy, stage: &Stage) -> Result<(), GhostError> {
-    const WHAT: &str = "load a state into";
     let copy = to.id.clone();
     let state = stage
         .state
@@ -269,13 +287,7 @@ pub(super) fn apply(to: &mut Copy, stage: &Stage) -> Result<(), GhostError> {
         let bytes = disk.metadata().map_err(failed)?.len();
         stage.blocks.put_blocks(&disk, bytes).map_err(failed)?;
     }
-    match to
-        .client()?
-        .ask(WHAT, &Command::Load {}, Some(state.as_fd()))?
-    {
-        (Answer::Loaded, _) => Ok(()),
-        _ => Err(to.confused(WHAT)),
-    }
+    to.load(state)
 }
 
 pub(super) fn release(from: &mut Copy, stage: &Stage) -> Result<(), GhostError> {
@@ -284,8 +296,13 @@ pub(super) fn release(from: &mut Copy, stage: &Stage) -> Result<(), GhostError> 
 }
 
 pub(super) fn activate(copy: &mut Copy) -> Result<Duration, GhostError> {
-    const WHAT: &str = "activate";
     copy.track()?;
+    enter(copy)
+}
+
+/// As a new incarnation of whatever it is a copy of.
+pub(super) fn enter(copy: &mut Copy) -> Result<Duration, GhostError> {
+    const WHAT: &str = "activate";
     let generation = generation().map_err(|e| GhostError::Read("/dev/urandom".into(), e))?;
     match copy.ask(WHAT, &Command::Activate { generation })? {
         Answer::Activated { activate_us } => Ok(Duration::from_micros(activate_us)),

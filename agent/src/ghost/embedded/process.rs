@@ -38,12 +38,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program, and returns when its guest is as it should be.
+    /// Starts the program, and returns when its guest is as it should be. It
+    /// has `kept` by their numbers here.
     pub(super) fn start(
         id: &CopyId,
         mut command: Command,
         folder: &Folder,
         cgroup: Option<OwnedFd>,
+        kept: Vec<OwnedFd>,
     ) -> Result<Self, GhostError> {
         let program = Path::new(command.get_program()).to_owned();
         let failed = |e| GhostError::Start(program.clone(), e);
@@ -51,8 +53,10 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(folder.new_said_file()?);
-        detach(&mut command, folder.new_pid_file()?, cgroup);
+        detach(&mut command, folder.new_pid_file()?, cgroup, kept);
         let mut child = command.spawn().map_err(failed)?;
+        // With it go our ends of what the child keeps.
+        drop(command);
         let stdout = child.stdout.take();
         let handle = match pidfd_open(child.id()) {
             Ok(handle) => handle,

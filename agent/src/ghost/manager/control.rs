@@ -190,6 +190,16 @@ impl<B: GhostBackend> Control<B> {
         if self.spec.vm.is_none() && !matches!(order, VmOrder::Destroy | VmOrder::DestroyGhost) {
             return Err(VmRefusal::Foreign(self.spec.name.clone()));
         }
+        let is_suspended = matches!(self.life.ghost, GhostState::Suspended { .. });
+        let has_question = self.spec.vm.as_ref().is_some_and(|vm| vm.health.is_some());
+        if order == VmOrder::Drill && is_suspended && !has_question {
+            return Err(VmRefusal::NotNow {
+                what: format!("{} has no [instance.vm.health] to be asked", self.spec.name),
+                hint: "a drill asks the question in [instance.vm.health]: its keys are `addr`, \
+                       `port`, `protocol`, `send`, `expect` and `limit_ms`"
+                    .to_owned(),
+            });
+        }
         if order == VmOrder::Prepare
             && let Some(vm) = self.spec.vm.clone()
         {
@@ -346,6 +356,10 @@ impl<B: GhostBackend> Control<B> {
             epoch,
             reason,
         };
+        self.tell(kind);
+    }
+
+    pub(super) fn tell(&mut self, kind: EventKind) {
         tracing::info!(event = ?kind, "event");
         self.log.push(SystemTime::now(), kind);
     }

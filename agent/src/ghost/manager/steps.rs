@@ -13,6 +13,7 @@ use crate::{
         link::{self, GhostLink, PrimaryLink},
     },
     model::CopyId,
+    orchestrate::event::EventKind,
 };
 
 impl<B: GhostBackend> Control<B> {
@@ -45,7 +46,7 @@ impl<B: GhostBackend> Control<B> {
                 self.goes_on();
                 Ok(())
             }
-            Step::Drill => Err(GhostError::Drill),
+            Step::Drill => self.drill(),
         }
     }
 
@@ -76,11 +77,25 @@ impl<B: GhostBackend> Control<B> {
         Ok((backend, copy))
     }
 
-    fn create(&mut self, side: Side, begin: Begin) -> Result<(), GhostError> {
+    fn drill(&mut self) -> Result<(), GhostError> {
+        let plan = self.plan(Side::Ghost, Begin::Suspended)?;
+        let backend = Arc::clone(&self.backend);
+        let ghost = self.ghost.as_mut().ok_or(GhostError::NoCopy("ghost"))?;
+        let verdict = backend.drill(&plan, ghost, self.primary.as_mut())?;
+        self.tell(EventKind::Drilled {
+            instance: self.spec.name.to_string(),
+            is_healthy: verdict.is_healthy,
+            what: verdict.what.clone(),
+        });
+        self.done.verdict = Some(verdict);
+        Ok(())
+    }
+
+    fn plan(&self, side: Side, begin: Begin) -> Result<CopyPlan, GhostError> {
         let spec = &self.spec;
         let vm = spec.vm.clone().ok_or(GhostError::NoCopy("[instance.vm]"))?;
         let port = spec.ports.iter().find(|port| port.side == side);
-        let plan = CopyPlan {
+        Ok(CopyPlan {
             id: CopyId {
                 instance: spec.name.clone(),
                 side,
@@ -98,7 +113,11 @@ impl<B: GhostBackend> Control<B> {
                 }
             }),
             begin,
-        };
+        })
+    }
+
+    fn create(&mut self, side: Side, begin: Begin) -> Result<(), GhostError> {
+        let plan = self.plan(side, begin)?;
         let mut copy = self.backend.create(&plan)?;
         if let Err(error) = self.connect(&plan) {
             if let Err(also) = self.backend.destroy(&mut copy) {
