@@ -79,11 +79,6 @@ impl Hosted {
         self.folder.path()
     }
 
-    /// What the instance's cgroups are in.
-    pub fn cgroup(&self) -> &Path {
-        self.cgroup.path()
-    }
-
     pub fn ghostctl(&self, arguments: &[&str]) -> Result<Output> {
         ghostctl(self.stage.world.host(), arguments)
     }

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     hash::{Hash as _, Hasher as _},
     os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,16 +55,14 @@ fn drill(hosted: &Hosted) -> Result<(Value, bool)> {
     Ok((done["verdict"].clone(), output.status.success()))
 }
 
-/// The guest memory of the suspended ghost, as root of all namespaces sees it.
+/// The guest memory of the suspended ghost, as the host sees it.
 struct Looked {
     memory: File,
     bytes: u64,
     start: u64,
 }
 
-fn look(cgroup_procs: &Path) -> Result<Looked> {
-    let procs = std::fs::read_to_string(cgroup_procs)?;
-    let pid = procs.lines().next().context("no process in the cgroup")?;
+fn look(pid: u64) -> Result<Looked> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let line = maps.lines().find(|line| line.contains("ghost-memory"));
     let range = line.and_then(|line| line.split(' ').next());
@@ -95,7 +93,10 @@ impl Looked {
 }
 
 fn ghost_memory(hosted: &Hosted) -> Result<Looked> {
-    look(&hosted.cgroup().join("vm.ghost/cgroup.procs"))
+    let shown = hosted.show()?;
+    let pid = shown["ghost"]["pid"].as_u64().context("a pid")?;
+    // Of the host's namespace, as its /proc is.
+    hosted.stage.world.host().run(|| look(pid))?
 }
 
 fn suspended(shown: &Value, epoch: u64) -> bool {

@@ -17,6 +17,7 @@ const PURE: &[&str] = &[
     "agent/src/control/findings.rs",
     "agent/src/enforce/limits.rs",
     "agent/src/enforce/pressure.rs",
+    "agent/src/ghost/drill/judge.rs",
     "agent/src/ghost/life.rs",
     "agent/src/ghost/life/failure.rs",
     "agent/src/ghost/life/found.rs",
