@@ -113,6 +113,14 @@ impl Story {
         step("ghostctl ghost prepare: a suspended copy of the running primary");
         self.prepare()?;
         self.all_answered()?;
+        step("ghostctl ghost drill: does the ghost work? cut off from every network");
+        let done = self.world.order("ghost", "drill")?;
+        let verdict = &done["verdict"];
+        ensure!(verdict["is_healthy"] == true, "the drill: {verdict}");
+        self.note(
+            "ghostd",
+            "drilled the ghost: it answers; it is suspended again",
+        );
         step("ghostctl ghost activate: the primary's host is to be rebooted");
         let done = self.world.order("ghost", "activate")?;
         self.note(

@@ -146,6 +146,13 @@ memory_mib = 64
 mac = "02:00:00:00:00:77"
 host_addresses = ["198.51.100.1/24", "2001:db8:5::1/64"]
 
+[instance.vm.health]
+addr = "198.51.100.10"
+port = 7000
+protocol = "tcp"
+send = "PING\n"
+expect = "PONG"
+
 [[instance.port]]
 interface = "vnet0"
 side = "primary"
