@@ -444,11 +444,13 @@ fn it_is_small() {
             .unwrap();
         let kib: u64 = status
             .lines()
-            .find_map(|l| l.strip_prefix("VmRSS:"))
+            // Not the program's own pages: a debug build has several times
+            // those of a release, where the whole is below 20 MiB.
+            .find_map(|l| l.strip_prefix("RssAnon:"))
             .and_then(|l| l.split_whitespace().next())
             .unwrap()
             .parse()
             .unwrap();
-        assert!(kib <= 20 * 1024, "{kib} KiB");
+        assert!(kib <= 8 * 1024, "{kib} KiB");
     });
 }

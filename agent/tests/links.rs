@@ -178,7 +178,8 @@ fn a_ghosts_tap_is_the_way_to_its_via_addresses_alone() {
         let networks = networks();
         let link = ghost("gd-g", &vias, &networks);
         link.prepare().unwrap();
-        shows("gd-g", link.mac, &[]);
+        // The gateway's, and no network behind it.
+        shows("gd-g", link.mac, &[("10.88.0.1", 32)]);
         let rp_filter = fs::read_to_string("/proc/sys/net/ipv4/conf/gd-g/rp_filter").unwrap();
         assert_eq!(rp_filter.trim(), "2");
         for via in vias {

@@ -44,7 +44,15 @@ fn armed(hosted: &Hosted) -> Result<()> {
         let text = hosted.console("primary").ok()?;
         text.contains("serving").then_some(())
     })?;
-    hosted.order("ghost", "prepare").map(drop)
+    hosted.order("ghost", "prepare")?;
+    // Programs come onto new interfaces a little later, with pins of theirs.
+    wait_for("programs on both taps", LIMIT, || {
+        let status = hosted.stage.daemon().ok()?.api().get("/v1/status").ok()?;
+        let uplinks = status["uplinks"].as_array()?;
+        let carries = |name| uplinks.iter().any(|one| one["interface"] == name);
+        (carries("vp0") && carries("vg0")).then_some(())
+    })?;
+    Ok(())
 }
 
 /// The verdict, and whether ghostctl called it good.
