@@ -45,12 +45,16 @@ fn armed(hosted: &Hosted) -> Result<()> {
         text.contains("serving").then_some(())
     })?;
     hosted.order("ghost", "prepare")?;
-    // Programs come onto new interfaces a little later, with pins of theirs.
-    wait_for("programs on both taps", LIMIT, || {
+    wait_programs(hosted, &["vp0", "vg0"])
+}
+
+/// Programs come onto new interfaces a little later, with pins of theirs.
+fn wait_programs(hosted: &Hosted, taps: &[&str]) -> Result<()> {
+    wait_for("programs on the taps", LIMIT, || {
         let status = hosted.stage.daemon().ok()?.api().get("/v1/status").ok()?;
         let uplinks = status["uplinks"].as_array()?;
-        let carries = |name| uplinks.iter().any(|one| one["interface"] == name);
-        (carries("vp0") && carries("vg0")).then_some(())
+        let carries = |name: &&str| uplinks.iter().any(|one| one["interface"] == *name);
+        taps.iter().all(carries).then_some(())
     })?;
     Ok(())
 }
@@ -208,6 +212,7 @@ fn a_ghost_that_would_not_serve_is_found_out() -> Result<()> {
     ] {
         let hosted = hosted(line, "", &health)?;
         hosted.order("ghost", "prepare")?;
+        wait_programs(&hosted, &["vg0"])?;
         let memory = ghost_memory(&hosted)?;
         let (shown, traces, hash) = (hosted.show()?, hosted.traces()?, memory.hash()?);
         let (verdict, is_good) = drill(&hosted)?;
