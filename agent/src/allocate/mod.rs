@@ -38,6 +38,8 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use crate::model::{
     Amounts, Demand, Grade, Grant, InstanceName, Plan, Reason, Refusal, Resource, Risk, Shortage,
 };
@@ -97,11 +99,17 @@ fn grant(candidate: &Candidate<'_>, policy: &Policy) -> Grant {
 /// earns; and why there is no ghost where the risk earns none.
 /// `left` is what each grade left.
 fn refusals(candidates: &[Candidate<'_>], left: &[(Grade, Left)], policy: &Policy) -> Vec<Refusal> {
+    // Many miss the same grade; what all of them want is summed once.
+    let mut sums = BTreeMap::new();
+    let mut for_all = |grade: Grade, owner: Option<usize>| {
+        let sum = sums.entry((grade, owner));
+        *sum.or_insert_with(|| grade::for_all(candidates, grade, owner))
+    };
     let refusal = |candidate: &Candidate<'_>| {
         let next = left.iter().find(|(grade, _)| *grade > candidate.grade);
         let (wanted, left) = next?;
         let reason = if candidate.misses(*wanted) {
-            short(candidates, candidate, *wanted, left)
+            short(candidate, *wanted, left, &mut for_all)
         } else if candidate.grade == Grade::None {
             Reason::SmallRisk {
                 threshold: policy.thresholds.of(*wanted),
@@ -118,23 +126,21 @@ fn refusals(candidates: &[Candidate<'_>], left: &[(Grade, Left)], policy: &Polic
     candidates.iter().filter_map(refusal).collect()
 }
 
-/// What the reserve lacks, or else the owner's share.
+/// What the reserve lacks, or else the owner's share. `for_all` is what it
+/// takes that everybody, or everybody of an owner, has a grade.
 fn short(
-    candidates: &[Candidate<'_>],
     candidate: &Candidate<'_>,
     wanted: Grade,
     left: &Left,
+    for_all: &mut impl FnMut(Grade, Option<usize>) -> Amounts,
 ) -> Reason {
     let step = candidate.step(wanted);
-    let of_reserve = shortages(&step, &left.reserve, || {
-        grade::for_all(candidates, wanted, None)
-    });
+    let of_reserve = shortages(&step, &left.reserve, || for_all(wanted, None));
     let owners = candidate.owner.and_then(|owner| left.owners.get(owner));
     match owners {
         Some(owners) if of_reserve.is_empty() => {
-            Reason::OwnersShare(shortages(&step, owners, || {
-                grade::for_all(candidates, wanted, candidate.owner)
-            }))
+            let owner = candidate.owner;
+            Reason::OwnersShare(shortages(&step, owners, || for_all(wanted, owner)))
         }
         _ => Reason::Short(of_reserve),
     }
