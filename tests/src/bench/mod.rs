@@ -6,6 +6,7 @@
 //! measured, and says what.
 
 mod ghost;
+mod mapping;
 mod report;
 mod sample;
 mod steer;

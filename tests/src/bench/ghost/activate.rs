@@ -11,6 +11,7 @@ use ghost_guest::pattern::COUNTERS;
 use super::rig::{Saved, activate, first_store, ghost};
 use crate::{
     bench::report::{Section, Target},
+    clock::wait_for,
     microvm::LIMIT,
     netns::NetNs,
 };
@@ -24,7 +25,7 @@ const GUEST: (&str, u16) = ("10.77.0.2", 7);
 pub(in crate::bench) fn measure() -> Result<Section> {
     let mut section = Section::new("A ghost is activated, 64 MiB, resident");
     let counting = Saved::of(ghost(MEMORY_MIB, "do=spin")?, |memory| {
-        Ok(memory.word(COUNTERS as usize)? > 0)
+        Ok(memory.word(COUNTERS)? > 0)
     })?;
     let (mut first, mut told) = (Vec::new(), Vec::new());
     for _ in 0..=ROUNDS {
@@ -33,10 +34,7 @@ pub(in crate::bench) fn measure() -> Result<Section> {
         told.push(by_vmm);
     }
     drop(counting);
-    let mut packets = Vec::new();
-    for _ in 0..=ROUNDS {
-        packets.push(first_packet()?);
-    }
+    let packets = first_packets()?;
     // The first round warms.
     let rest = |values: Vec<f64>| values.into_iter().skip(1).collect::<Vec<f64>>();
     section.row(
@@ -69,9 +67,9 @@ fn first_instruction(saved: &Saved) -> Result<(f64, f64)> {
     first_store(&client, MEMORY_MIB)
 }
 
-/// A primary serves, is saved, and goes; its ghost gets a datagram while it
-/// is suspended.
-fn first_packet() -> Result<f64> {
+/// A primary serves, is saved, and goes. Each of its ghosts gets a datagram
+/// while it is suspended.
+fn first_packets() -> Result<Vec<f64>> {
     let ns = NetNs::new("bench")?;
     ns.ip("tuntap add dev tap0 mode tap vnet_hdr")?;
     ns.ip("addr add 10.77.0.1/24 dev tap0")?;
@@ -83,28 +81,39 @@ fn first_packet() -> Result<f64> {
     let mut spec = ghost(MEMORY_MIB, "do=serve v4=10.77.0.2/24")?;
     let net = ["--tap", "tap0", "--mac", GUEST_MAC];
     spec.more.extend(net.map(str::to_owned));
-    ns.run(|| -> Result<f64> {
+    ns.run(|| -> Result<Vec<f64>> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect((address, port))?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
         // Serves once, so that it has its neighbours.
         let saved = Saved::of(spec, |_| Ok(asked(&socket)))?;
-        let (_vm, client) = saved.ghost()?;
         socket.set_read_timeout(Some(LIMIT))?;
-        socket.send(b"waiting")?;
-        let start = Instant::now();
-        client.send(&activate())?;
-        let mut answer = [0; 64];
-        loop {
-            let length = socket.recv(&mut answer).context("no answer of the ghost")?;
-            match answer.get(..length) {
-                Some(b"waiting") => return Ok(start.elapsed().as_secs_f64() * 1e6),
-                // Late, of the primary.
-                Some(b"hello") => {}
-                other => bail!("a wrong answer: {other:?}"),
-            }
-        }
+        (0..=ROUNDS)
+            .map(|_| first_packet(&ns, &saved, &socket))
+            .collect()
     })?
+}
+
+fn first_packet(ns: &NetNs, saved: &Saved, socket: &UdpSocket) -> Result<f64> {
+    let (_vm, client) = saved.ghost()?;
+    // A tap queues nothing until it has noticed that somebody opened it.
+    wait_for("the tap to be up", LIMIT, || {
+        let shown = ns.ip("link show dev tap0").ok()?;
+        shown.contains("state UP").then_some(())
+    })?;
+    socket.send(b"waiting")?;
+    let start = Instant::now();
+    client.send(&activate())?;
+    let mut answer = [0; 64];
+    loop {
+        let length = socket.recv(&mut answer).context("no answer of the ghost")?;
+        match answer.get(..length) {
+            Some(b"waiting") => return Ok(start.elapsed().as_secs_f64() * 1e6),
+            // Late, of the primary.
+            Some(b"hello") => {}
+            other => bail!("a wrong answer: {other:?}"),
+        }
+    }
 }
 
 fn asked(socket: &UdpSocket) -> bool {

@@ -106,7 +106,7 @@ fn process_us() -> Result<f64> {
 }
 
 fn created_us(is_jailed: bool) -> Result<f64> {
-    let mut spec = ghost(MEMORY_MIB, "print ready")?;
+    let mut spec = ghost(MEMORY_MIB, "say=ready")?;
     let jail = if is_jailed { "on" } else { "off" };
     spec.more.extend(["--jail".to_owned(), jail.to_owned()]);
     let (_ghost, took_us) = rig::start(&spec)?;
@@ -114,6 +114,6 @@ fn created_us(is_jailed: bool) -> Result<f64> {
 }
 
 fn overhead_mib() -> Result<f64> {
-    let (vm, _) = rig::start(&ghost(MEMORY_MIB, "print ready")?)?;
+    let (vm, _) = rig::start(&ghost(MEMORY_MIB, "say=ready")?)?;
     Ok(rig::overhead_kib(vm.pid())? / 1024.0)
 }

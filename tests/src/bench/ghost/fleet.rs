@@ -27,7 +27,7 @@ pub(in crate::bench) fn measure() -> Result<Section> {
     let mut section = Section::new("64 suspended ghosts of 64 MiB");
     let line = format!("seed=7 bytes={PATTERN_BYTES} do=spin");
     let saved = Saved::of(ghost(MEMORY_MIB, &line)?, |memory| {
-        Ok(memory.word(COUNTERS as usize)? > 0)
+        Ok(memory.word(COUNTERS)? > 0)
     })?;
     let available = available_kib()?;
     let start = Instant::now();

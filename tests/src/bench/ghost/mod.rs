@@ -4,7 +4,6 @@ mod activate;
 mod create;
 mod fleet;
 mod harvest;
-mod map;
 mod planner;
 mod rig;
 

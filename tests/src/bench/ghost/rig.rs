@@ -1,6 +1,11 @@
 //! Primaries and ghosts to be measured, and what they take.
 
-use std::{fs, fs::File, time::Instant};
+use std::{
+    fs::{self, File},
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+    sync::atomic::Ordering,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use ghost_guest::pattern::COUNTERS;
@@ -10,10 +15,10 @@ use nix::{
 };
 use serde_json::json;
 
-use super::map::Mapping;
 use crate::{
+    bench::mapping::Mapping,
     clock::wait_for,
-    microvm::{Client, LIMIT, MicroVm, Spec},
+    microvm::{Client, LIMIT, Memory, MicroVm, Spec},
 };
 
 /// A ghost of this much memory, suspended.
@@ -57,28 +62,26 @@ impl Saved {
     /// Runs a microVM until `is_ready`, and cuts it. It is gone afterwards.
     pub(super) fn of(
         spec: Spec,
-        mut is_ready: impl FnMut(&Mapping) -> Result<bool>,
+        mut is_ready: impl FnMut(&Memory) -> Result<bool>,
     ) -> Result<Self> {
         let (vm, _) = start(&spec)?;
         let client = vm.connect()?;
-        let file = client.memory()?.0;
-        let map = Mapping::new(&file, usize::try_from(spec.memory_mib << 20)?)?;
+        let file = client.memory()?;
         said(&client, "resume", "resumed")?;
         wait_for("the microVM to be ready", LIMIT, || {
-            is_ready(&map).ok()?.then_some(())
+            is_ready(&file).ok()?.then_some(())
         })?;
         said(&client, "pause", "paused")?;
         let answer = client.ask("save")?;
         let state = answer
             .file
             .with_context(|| format!("no state: {}", answer.json))?;
-        let mut memory = Vec::new();
-        for at in (0..map.bytes()).step_by(PIECE_BYTES) {
-            let piece = map.piece(at, PIECE_BYTES)?;
-            if piece.iter().any(|&byte| byte != 0) {
-                memory.push((at as u64, piece));
-            }
-        }
+        let all = file.bytes()?;
+        let pieces = (0..).step_by(PIECE_BYTES).zip(all.chunks(PIECE_BYTES));
+        let memory = pieces
+            .filter(|(_, piece)| piece.iter().any(|&byte| byte != 0))
+            .map(|(at, piece)| (at, piece.to_vec()))
+            .collect();
         Ok(Self {
             spec,
             state,
@@ -93,15 +96,16 @@ impl Saved {
 
     /// A suspended ghost with this memory and state.
     pub(super) fn ghost(&self) -> Result<(MicroVm, Client)> {
-        use std::os::unix::fs::FileExt as _;
         let (vm, _) = start(&self.spec)?;
         let client = vm.connect()?;
         let file = client.memory()?.0;
         for (at, bytes) in &self.memory {
             file.write_all_at(bytes, *at)?;
         }
+        // Several may be read at once, each with an offset of its own.
+        let state = File::open(format!("/proc/self/fd/{}", self.state.as_raw_fd()))?;
         let answer = client
-            .ask_with(&json!({"command": "load"}), Some(&self.state))?
+            .ask_with(&json!({"command": "load"}), Some(&state))?
             .json;
         ensure!(answer["answer"] == "loaded", "not loaded: {answer}");
         Ok((vm, client))
@@ -113,11 +117,11 @@ impl Saved {
 pub(super) fn first_store(client: &Client, memory_mib: u64) -> Result<(f64, f64)> {
     let memory = client.memory()?.0;
     let map = Mapping::new(&memory, usize::try_from(memory_mib << 20)?)?;
-    let at = usize::try_from(COUNTERS)?;
-    let before = map.word(at)?;
+    let word = map.word(usize::try_from(COUNTERS)?)?;
+    let before = word.load(Ordering::Relaxed);
     let start = Instant::now();
     client.send(&activate())?;
-    while map.word(at)? == before {
+    while word.load(Ordering::Relaxed) == before {
         ensure!(start.elapsed() < LIMIT, "the ghost does not run");
         std::hint::spin_loop();
     }

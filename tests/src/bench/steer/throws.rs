@@ -176,7 +176,8 @@ impl Sender {
 fn stores(stage: &Stage, section: &mut Section) -> Result<()> {
     let host = stage.world.host();
     let map = pins::open(host, names::SWITCHES)?;
-    let mapped = store::Mapped::first_word(&map)?;
+    let mapped = store::mapped(&map)?;
+    let word = mapped.word(0)?;
     let mut array: Array<MapData, Switch> = pins::array(host, names::SWITCHES)?;
     let slot = slot(stage)?;
     let same = array.get(&slot, 0)?;
@@ -184,7 +185,7 @@ fn stores(stage: &Stage, section: &mut Section) -> Result<()> {
     for _ in 0..STORE_ROUNDS {
         let started = Instant::now();
         for _ in 0..STORES {
-            mapped.swap_for_itself();
+            store::swap_for_itself(word);
         }
         swaps_us.push(started.elapsed().as_nanos() as f64 / f64::from(STORES) / 1e3);
         let started = Instant::now();
