@@ -26,7 +26,7 @@ const MTU: u32 = 1500;
 /// Fields end in this order.
 pub(super) struct World {
     daemon: Option<Daemon>,
-    cgroup: Cgroup,
+    _cgroup: Cgroup,
     _folder: Folder,
     host: Machine,
     pub(super) client: NetNs,
@@ -52,7 +52,7 @@ impl World {
         let daemon = Daemon::start(host.inside(), &config)?;
         Ok(Self {
             daemon: Some(daemon),
-            cgroup,
+            _cgroup: cgroup,
             _folder: folder,
             host,
             client,
@@ -63,7 +63,7 @@ impl World {
         self.daemon.as_ref().context("ghostd is down")
     }
 
-    /// `ghostctl PART VERB web-1`; what it says, and its words for a person.
+    /// `ghostctl PART VERB web-1`; what it says.
     pub(super) fn order(&self, part: &str, verb: &str) -> Result<Value> {
         let output = ghostctl(self.host.inside(), &["-o", "json", part, verb, INSTANCE])?;
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -104,7 +104,6 @@ impl Drop for World {
         if self.daemon.is_some() {
             let _ = self.order("instance", "destroy");
         }
-        let _ = self.cgroup.path();
     }
 }
 
