@@ -90,27 +90,11 @@ impl Topology {
             primary: NetNs::new("primary")?,
             ghost: NetNs::new("ghost")?,
         };
-        topology.lay_client(mtu)?;
+        lay_client(&topology.client, &topology.host, mtu)?;
         topology.lay_primary(mtu)?;
         topology.lay_ghost(mtu.min(1500))?;
-        topology.forward()?;
+        forward(&topology.host)?;
         Ok(topology)
-    }
-
-    fn lay_client(&self, mtu: u32) -> Result<()> {
-        let (client, host) = (&self.client, &self.host);
-        cable(
-            end(host, UPLINK, UPLINK_MAC),
-            end(client, LEAF, CLIENT_MAC),
-            mtu,
-        )?;
-        host.ip(&format!("addr add {HOST_V4}/24 dev {UPLINK}"))?;
-        host.ip(&format!("addr add {HOST_V6}/64 dev {UPLINK} nodad"))?;
-        client.ip(&format!("addr add {CLIENT_V4}/24 dev {LEAF}"))?;
-        client.ip(&format!("addr add {CLIENT_V6}/64 dev {LEAF} nodad"))?;
-        client.ip(&format!("route add default via {HOST_V4}"))?;
-        client.ip(&format!("-6 route add default via {HOST_V6}"))?;
-        client.sysctl("ipv4/ping_group_range", "0 2147483647")
     }
 
     fn lay_primary(&self, mtu: u32) -> Result<()> {
@@ -150,11 +134,6 @@ impl Topology {
         set_ttl(ghost, GHOST_TTL)
     }
 
-    fn forward(&self) -> Result<()> {
-        self.host.sysctl("ipv4/ip_forward", "1")?;
-        self.host.sysctl("ipv6/conf/all/forwarding", "1")
-    }
-
     /// Makes everyone but the host deaf and dumb, with its neighbours fixed and
     /// its own chatter off: what is on the wire is what a test put there, and
     /// what the host made of it.
@@ -188,6 +167,27 @@ impl Topology {
         self.host.sysctl("ipv6/icmp/ratelimit", "0")?;
         self.host.sysctl("ipv6/auto_flowlabels", "0")
     }
+}
+
+/// The client's cable to the host, and its way to everything behind it.
+pub(crate) fn lay_client(client: &NetNs, host: &NetNs, mtu: u32) -> Result<()> {
+    cable(
+        end(host, UPLINK, UPLINK_MAC),
+        end(client, LEAF, CLIENT_MAC),
+        mtu,
+    )?;
+    host.ip(&format!("addr add {HOST_V4}/24 dev {UPLINK}"))?;
+    host.ip(&format!("addr add {HOST_V6}/64 dev {UPLINK} nodad"))?;
+    client.ip(&format!("addr add {CLIENT_V4}/24 dev {LEAF}"))?;
+    client.ip(&format!("addr add {CLIENT_V6}/64 dev {LEAF} nodad"))?;
+    client.ip(&format!("route add default via {HOST_V4}"))?;
+    client.ip(&format!("-6 route add default via {HOST_V6}"))?;
+    client.sysctl("ipv4/ping_group_range", "0 2147483647")
+}
+
+pub(crate) fn forward(host: &NetNs) -> Result<()> {
+    host.sysctl("ipv4/ip_forward", "1")?;
+    host.sysctl("ipv6/conf/all/forwarding", "1")
 }
 
 fn end<'a>(ns: &'a NetNs, interface: &'a str, mac: [u8; 6]) -> End<'a> {

@@ -16,10 +16,9 @@ use anyhow::Result;
 use crate::{
     clock::{Pace, now_ns, wait_for},
     netns::NetNs,
+    traffic::ANSWER_LIMIT,
 };
 
-/// A request without an answer for this long has failed.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// Requests of each client in a second.
 const RATE: u32 = 500;
 

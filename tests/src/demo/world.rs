@@ -13,14 +13,12 @@ use serde_json::Value;
 
 use crate::{
     host::{Cgroup, Daemon, INSTANCE, SOCKET_PATH, ghostctl},
-    link::{End, cable},
     machine::{Machine, MachineSpec},
     microvm::{Folder, payload},
     netns::NetNs,
+    topology::{forward, lay_client},
 };
 
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0c];
-const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x1c];
 const MTU: u32 = 1500;
 
 /// Fields end in this order.
@@ -35,7 +33,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Result<Self> {
         let (client, host) = (NetNs::new("client")?, NetNs::new("host")?);
-        lay(&client, &host)?;
+        lay_client(&client, &host, MTU)?;
+        forward(&host)?;
         let host = Machine::start(
             &host,
             &MachineSpec {
@@ -105,23 +104,6 @@ impl Drop for World {
             let _ = self.order("instance", "destroy");
         }
     }
-}
-
-fn lay(client: &NetNs, host: &NetNs) -> Result<()> {
-    let end = |ns, mac| End {
-        ns,
-        interface: "eth0",
-        mac,
-    };
-    cable(end(host, UPLINK_MAC), end(client, CLIENT_MAC), MTU)?;
-    host.ip("addr add 192.0.2.1/24 dev eth0")?;
-    host.ip("addr add 2001:db8:1::1/64 dev eth0 nodad")?;
-    client.ip("addr add 192.0.2.2/24 dev eth0")?;
-    client.ip("addr add 2001:db8:1::2/64 dev eth0 nodad")?;
-    client.ip("route add default via 192.0.2.1")?;
-    client.ip("-6 route add default via 2001:db8:1::1")?;
-    host.sysctl("ipv4/ip_forward", "1")?;
-    host.sysctl("ipv6/conf/all/forwarding", "1")
 }
 
 /// As an operator would write it.
