@@ -94,7 +94,6 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Test(arguments) => return test::run(&workspace, arguments),
         Task::Vm { command } => {
             setup::for_vm(&workspace)?;
-            guest::build(&workspace)?;
             start(&workspace, Start::Vm, "vm", command)?;
         }
         Task::Bench { name, arguments } => {

@@ -64,6 +64,7 @@ pub(super) fn running() -> Vec<Package> {
         program("git", "git"),
         program("iproute2", "ip"),
         program("nftables", "nft"),
+        program("procps", "sysctl"),
         program("tcpdump", "tcpdump"),
     ]
 }

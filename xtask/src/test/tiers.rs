@@ -139,7 +139,8 @@ impl Runner<'_> {
         setup::for_vm(self.workspace)?;
         let mut cargo = self.workspace.cargo();
         cargo.arg("test").args(SELECTION).args(["--test", VM]);
-        Binaries::built(self.workspace, Profile::Dev).announce(self.workspace, &mut cargo);
+        // One suite of one crate builds no program of another.
+        Binaries::build(self.workspace, Profile::Dev)?.announce(self.workspace, &mut cargo);
         cargo.env("GHOST_GUEST", guest::build(self.workspace)?);
         self.libtest(&mut cargo, &["--test-threads=1"])
     }
