@@ -219,7 +219,11 @@ impl Guest {
                 answer: Answer::Frames { frames },
                 file: Some(file),
             },
-            Err(error) => failed("hand out frames", error),
+            Err(error) => {
+                // They were the first, and are again.
+                self.machine.give_frames(taken);
+                failed("hand out frames", error)
+            }
         }
     }
 

@@ -299,7 +299,6 @@ impl GhostBackend for Embedded {
     }
 
     fn destroy(&self, copy: &mut Copy) -> Result<(), GhostError> {
-        drill::clear(self, copy)?;
         copy.memory = None;
         if let Some(client) = &mut copy.client {
             // One that does not hear is killed.
@@ -310,6 +309,8 @@ impl GhostBackend for Embedded {
             process.stop(&copy.id)?;
         }
         copy.process = None;
+        // Not before the copy itself is sure to have ended.
+        drill::clear(self, copy)?;
         if let Some(path) = copy.record.cgroup.as_deref()
             && copy.record.owns_cgroup
         {

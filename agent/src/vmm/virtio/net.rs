@@ -175,8 +175,12 @@ impl Net {
             let written = written.unwrap_or_default();
             self.transport.give_back(RECEIVE, head, written);
         }
-        // Others want the device too.
-        Wants::Frames
+        // Others want the device too. Nothing tells of frames that came early.
+        if self.early.is_empty() {
+            Wants::Frames
+        } else {
+            Wants::Nothing
+        }
     }
 
     fn next_frame(&mut self) -> io::Result<usize> {
