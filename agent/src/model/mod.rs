@@ -24,4 +24,4 @@ pub use view::{
     EventView, HostView, InstanceView, PortView, RouteView, Snapshot, SwitchView, Trouble,
     UplinkView, XdpMode,
 };
-pub use vm::{CopyId, Health, MacAddress, Network, VmSpec};
+pub use vm::{CopyId, Health, MacAddress, Network, VmSpec, beside};

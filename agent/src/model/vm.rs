@@ -1,6 +1,11 @@
 //! What an operator wants a microVM to be.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use agent_common::abi::Side;
 
@@ -22,6 +27,14 @@ impl fmt::Display for MacAddress {
 pub struct Network {
     pub addr: IpAddr,
     pub prefix: u8,
+}
+
+/// Where what belongs to another copy is: beside the primary's, as in
+/// `db1.img.ghost`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// One of the two copies of an instance.

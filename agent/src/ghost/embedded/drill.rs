@@ -14,7 +14,7 @@ use std::{
         fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt as _,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::Command as Program,
     time::Instant,
 };
@@ -30,6 +30,7 @@ use crate::{
         error::GhostError,
         link,
     },
+    model::beside,
     orchestrate::vms::Verdict,
 };
 
@@ -96,12 +97,6 @@ fn seed() -> std::io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".drill");
-    name.into()
-}
-
 /// Goes with all that was made for it.
 struct Drilled<'b> {
     backend: &'b Embedded,
@@ -119,9 +114,17 @@ impl<'b> Drilled<'b> {
                 id: ghost.id.clone(),
                 record: Record {
                     // Of its own, so that what it takes is not the ghost's.
-                    cgroup: ghost.record.cgroup.as_deref().map(beside),
+                    cgroup: ghost
+                        .record
+                        .cgroup
+                        .as_deref()
+                        .map(|path| beside(path, ".drill")),
                     owns_cgroup: ghost.record.cgroup.is_some(),
-                    disk: ghost.record.disk.as_deref().map(beside),
+                    disk: ghost
+                        .record
+                        .disk
+                        .as_deref()
+                        .map(|path| beside(path, ".drill")),
                     ..ghost.record.clone()
                 },
                 folder,

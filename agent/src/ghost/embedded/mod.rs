@@ -37,7 +37,7 @@ use super::{
     life::{Extent, Mark},
 };
 use crate::{
-    model::{CopyId, GuestEnd},
+    model::{CopyId, GuestEnd, beside},
     orchestrate::vms::Verdict,
     vmm::message::{Answer, Command},
 };
@@ -118,11 +118,7 @@ fn disk_of(plan: &CopyPlan) -> Option<PathBuf> {
     let disk = plan.vm.disk.as_ref()?;
     Some(match plan.id.side {
         Side::Primary => disk.clone(),
-        Side::Ghost => {
-            let mut name = disk.clone().into_os_string();
-            name.push(".ghost");
-            name.into()
-        }
+        Side::Ghost => beside(disk, ".ghost"),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::{
         life::{Extent, Mark, Step},
         link::{self, GhostLink, PrimaryLink},
     },
-    model::CopyId,
+    model::{CopyId, beside},
     orchestrate::event::EventKind,
 };
 
@@ -104,13 +104,8 @@ impl<B: GhostBackend> Control<B> {
             interface: port.map(|port| port.interface.clone()),
             cgroup: spec.cgroup.clone().map(|path| match side {
                 Side::Primary => path,
-                Side::Ghost => {
-                    // Beside it, so that the kernel takes only the primary's
-                    // for the instance's.
-                    let mut name = path.into_os_string();
-                    name.push(".ghost");
-                    name.into()
-                }
+                // So the kernel takes only the primary's for the instance's.
+                Side::Ghost => beside(&path, ".ghost"),
             }),
             begin,
         })
