@@ -33,7 +33,7 @@ use self::{
 use crate::host::binary;
 
 /// A boot takes some seconds, and several times that on a loaded machine.
-pub const LIMIT: Duration = Duration::from_secs(180);
+pub const LIMIT: Duration = Duration::from_secs(420);
 
 /// On the kernel's command line of every VM of ours, and of no other machine.
 const MARK: &str = "ghost.vm=1";
